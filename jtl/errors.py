@@ -1,0 +1,26 @@
+"""The one exception a user sees: a single line saying what is wrong, where, and what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user can mend. The message is one line: what, where, what to do.
+
+    The command line prints it after ``jtl:`` and exits with code 2; it never shows a traceback.
+    """
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Names close matches, for the end of an error message.
+
+    >>> nearest("sead", ["seed", "steps"])
+    'did you mean seed?'
+    >>> nearest("zzz", ["seed", "steps"])
+    'valid: seed, steps'
+    """
+    names = sorted(valid)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return "valid: " + ", ".join(names) if names else "nothing is valid here"

@@ -1,0 +1,185 @@
+"""The vocabulary of jtl: what a model, a batch, a method and a training state are.
+
+Everything else in the package is a function over these. Nothing here imports jtl.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+Array = jax.Array | np.ndarray
+Params = dict[str, Any]
+"""A nested dictionary of arrays; a leaf's path is its keys joined by ``/``."""
+Stats = dict[str, Any]
+"""Batch-norm running statistics, in the same shape as :data:`Params`."""
+Train = bool | Callable[[str], bool]
+"""Which modules are in training mode: all, none, or a predicate over module paths."""
+
+
+class Apply(Protocol):
+    """``apply(params, stats, inputs, *, train, rng) -> (outputs, stats)``, pure."""
+
+    def __call__(
+        self,
+        params: Params,
+        stats: Stats,
+        inputs: Any,
+        *,
+        train: Train,
+        rng: jax.Array | None,
+    ) -> tuple[Any, Stats]: ...
+
+
+class Model(NamedTuple):
+    """A pair of pure functions on plain dictionaries, whatever framework wrote them."""
+
+    init: Callable[[jax.Array], tuple[Params, Stats]]
+    """``init(key) -> (params, stats)``."""
+    apply: Apply
+
+
+class Outputs(NamedTuple):
+    """What a classifier returns."""
+
+    features: Float[Array, "examples features"]
+    """The input of the head."""
+    logits: Float[Array, "examples classes"]
+
+
+class Labelled(NamedTuple):
+    """A batch with labels: always source (or the oracle's target)."""
+
+    inputs: Array
+    labels: Int[Array, " examples"]
+
+
+class Unlabelled(NamedTuple):
+    """A batch without labels. There is no field that could hold them."""
+
+    inputs: Array
+
+
+class Batch(NamedTuple):
+    """What one step sees. ``target`` is None where a run has no target domain."""
+
+    source: Labelled
+    target: Unlabelled | None
+
+
+class Source(NamedTuple):
+    """The source part of a batch with the model's outputs on it."""
+
+    inputs: Array
+    labels: Int[Array, " examples"]
+    features: Float[Array, "examples features"]
+    logits: Float[Array, "examples classes"]
+
+
+class Target(NamedTuple):
+    """The target part of a batch with the model's outputs on it. It has no labels."""
+
+    inputs: Array
+    features: Float[Array, "examples features"]
+    logits: Float[Array, "examples classes"]
+
+
+Terms = dict[str, Float[Array, ""]]
+"""The named parts of an objective, logged at every step."""
+Hyperparameters = Mapping[str, Float[Array, ""]]
+"""Scalars as arrays, so that a whole run can be vmapped over them."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What an objective may read besides the batch.
+
+    Attributes:
+      params: all parameters, trainable and frozen, the method's own networks included.
+      memory: what the method keeps beside the parameters (teacher, references, random matrices).
+      hyper: the method's strengths, as arrays.
+      progress: 0 at the first step, 1 at the end.
+      key: randomness of this step and phase.
+      call: ``call(name, inputs)`` runs one of the method's networks.
+      forward: ``forward(inputs, params=None)`` is a further pass through the model, with other
+        parameters (a teacher's, say) if given; it never updates statistics.
+    """
+
+    params: Params
+    memory: Params
+    hyper: Hyperparameters
+    progress: Float[Array, ""]
+    key: jax.Array
+    call: Callable[..., Any]
+    forward: Callable[..., Outputs]
+
+
+Objective = Callable[[Source, Target, Scope], tuple[Float[Array, ""], Terms]]
+"""``objective(source, target, scope) -> (value to minimise, named terms)``.
+
+A domain that the phase does not read arrives as None.
+"""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One update: what is minimised, which parameters move, and which domains are read.
+
+    Attributes:
+      objective: the value to minimise.
+      trains: patterns over parameter paths; the phase moves the trainable leaves that match one.
+      reads: the domains that are forwarded in training mode, of "source" and "target".
+      repeats: how many times in a row the update runs on the same batch.
+    """
+
+    objective: Objective
+    trains: tuple[str, ...] = (".*",)
+    reads: tuple[str, ...] = ("source", "target")
+    repeats: int = 1
+
+
+def _nothing(params: Params, key: jax.Array) -> Params:
+    del params, key
+    return {}
+
+
+def _unchanged(memory: Params, params: Params, hyper: Hyperparameters) -> Params:
+    del params, hyper
+    return memory
+
+
+@dataclass(frozen=True)
+class Method:
+    """A training method: a record of pure functions.
+
+    Attributes:
+      phases: the updates of one step, in order.
+      networks: the method's own networks by name; their parameters live under that name.
+      remember: ``remember(params, key) -> memory`` at the first step.
+      update_memory: ``update_memory(memory, params, hyper) -> memory`` after every step.
+      oracle: trained on target labels, to be reported apart.
+    """
+
+    phases: tuple[Phase, ...]
+    networks: Mapping[str, Model] = field(default_factory=dict)
+    remember: Callable[[Params, jax.Array], Params] = _nothing
+    update_memory: Callable[[Params, Params, Hyperparameters], Params] = _unchanged
+    oracle: bool = False
+
+
+class TrainState(NamedTuple):
+    """Everything a run is: with the batch of a step, it determines the rest of training."""
+
+    step: Int[Array, ""]
+    seed: Int[Array, ""]
+    """All randomness is folded from the seed and the step."""
+    params: Params
+    """The trainable parameters."""
+    frozen: Params
+    """The parameters that no gradient is taken for."""
+    stats: Stats
+    optimizer: Any
+    memory: Params
