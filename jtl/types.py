@@ -42,6 +42,26 @@ class Model(NamedTuple):
     apply: Apply
 
 
+@dataclass(frozen=True)
+class Preprocess:
+    """How a backbone wants its images.
+
+    Attributes:
+      size: side of the square input, in pixels.
+      channels: 3 for RGB, 1 for grey.
+      mean, std: per channel, on pixel values from 0 to 255.
+      interpolation: "bicubic" or "bilinear".
+      pad: pixels of background around the image, inside ``size``.
+    """
+
+    size: int
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str = "bicubic"
+    pad: int = 0
+
+
 class Outputs(NamedTuple):
     """What a classifier returns."""
 
