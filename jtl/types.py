@@ -51,7 +51,6 @@ class Preprocess:
       channels: 3 for RGB, 1 for grey.
       mean, std: per channel, on pixel values from 0 to 255.
       interpolation: "bicubic" or "bilinear".
-      pad: pixels of background around the image, inside ``size``.
     """
 
     size: int
@@ -59,7 +58,6 @@ class Preprocess:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: str = "bicubic"
-    pad: int = 0
 
 
 class Outputs(NamedTuple):
