@@ -1,0 +1,1 @@
+"""Backbones, heads and discriminators: pairs of pure functions on plain dictionaries."""

@@ -1,0 +1,92 @@
+"""Models made of named blocks in order.
+
+Freezing rules, layer-wise learning rates and the cut below which features are computed once all
+speak of blocks by name; a cut is a slice of the tuple.
+"""
+
+from typing import Any
+
+import jax
+
+from jtl.types import Model, Outputs, Params, Stats, Train
+
+Blocks = tuple[tuple[str, Model], ...]
+"""``(path, model)`` in order of evaluation; a path such as ``backbone/stage5`` says where the
+block's parameters live in the nested dictionary."""
+
+
+def prefixed(prefix: str, blocks: Blocks) -> Blocks:
+    """The same blocks one level deeper."""
+    return tuple((f"{prefix}/{name}", model) for name, model in blocks)
+
+
+def chain(blocks: Blocks) -> Model:
+    """The blocks one after another: the outputs are the last block's."""
+
+    def init(key: jax.Array) -> tuple[Params, Stats]:
+        params: Params = {}
+        stats: Stats = {}
+        for index, (path, model) in enumerate(blocks):
+            block_params, block_stats = model.init(jax.random.fold_in(key, index))
+            _put(params, path, block_params)
+            _put(stats, path, block_stats)
+        return params, stats
+
+    def apply(
+        params: Params, stats: Stats, inputs: Any, *, train: Train, rng: jax.Array | None
+    ) -> tuple[Any, Stats]:
+        outputs, new_stats = inputs, {}
+        for index, (path, model) in enumerate(blocks):
+            outputs, block_stats = model.apply(
+                _get(params, path),
+                _get(stats, path),
+                outputs,
+                train=_within(path, train),
+                rng=None if rng is None else jax.random.fold_in(rng, index),
+            )
+            _put(new_stats, path, block_stats)
+        return outputs, new_stats
+
+    return Model(init, apply)
+
+
+def classifier(blocks: Blocks) -> Model:
+    """A chain whose last block is the head: returns :class:`jtl.types.Outputs`.
+
+    ``features`` are the head's input, ``logits`` its output.
+    """
+    body, head = chain(blocks[:-1]), chain(blocks[-1:])
+
+    def init(key: jax.Array) -> tuple[Params, Stats]:
+        return chain(blocks).init(key)
+
+    def apply(
+        params: Params, stats: Stats, inputs: Any, *, train: Train, rng: jax.Array | None
+    ) -> tuple[Outputs, Stats]:
+        body_rng, head_rng = (None, None) if rng is None else tuple(jax.random.split(rng))
+        features, body_stats = body.apply(params, stats, inputs, train=train, rng=body_rng)
+        logits, head_stats = head.apply(params, stats, features, train=train, rng=head_rng)
+        return Outputs(features, logits), body_stats | head_stats
+
+    return Model(init, apply)
+
+
+def _within(path: str, train: Train) -> Train:
+    if isinstance(train, bool):
+        return train
+    return lambda inner: train(f"{path}/{inner}" if inner else path)
+
+
+def _get(tree: dict[str, Any], path: str) -> dict[str, Any]:
+    for key in path.split("/"):
+        tree = tree.get(key, {})
+    return tree
+
+
+def _put(tree: dict[str, Any], path: str, leaves: dict[str, Any]) -> None:
+    if not leaves:
+        return
+    *parents, last = path.split("/")
+    for key in parents:
+        tree = tree.setdefault(key, {})
+    tree[last] = leaves
