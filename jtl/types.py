@@ -116,14 +116,14 @@ class Scope:
     """What an objective may read besides the batch.
 
     Attributes:
-      params: all parameters, trainable and frozen, the method's own networks included.
+      params: the trainable parameters, the method's own networks included.
       memory: what the method keeps beside the parameters (teacher, references, random matrices).
       hyper: the method's strengths, as arrays.
       progress: 0 at the first step, 1 at the end.
       key: randomness of this step and phase.
       call: ``call(name, inputs)`` runs one of the method's networks.
       forward: ``forward(inputs, params=None)`` is a further pass through the model, with other
-        parameters (a teacher's, say) if given; it never updates statistics.
+        trainable parameters (a teacher's, say) if given; it never updates statistics.
     """
 
     params: Params
@@ -176,8 +176,10 @@ class Method:
     Attributes:
       phases: the updates of one step, in order.
       networks: the method's own networks by name; their parameters live under that name.
-      remember: ``remember(params, key) -> memory`` at the first step.
+      remember: ``remember(params, key) -> memory`` before the first step, from the trainable
+        parameters.
       update_memory: ``update_memory(memory, params, hyper) -> memory`` after every step.
+      hyper: the strengths and their defaults, read as ``scope.hyper[name]``.
       oracle: trained on target labels, to be reported apart.
     """
 
@@ -185,6 +187,7 @@ class Method:
     networks: Mapping[str, Model] = field(default_factory=dict)
     remember: Callable[[Params, jax.Array], Params] = _nothing
     update_memory: Callable[[Params, Params, Hyperparameters], Params] = _unchanged
+    hyper: Mapping[str, float] = field(default_factory=dict)
     oracle: bool = False
 
 

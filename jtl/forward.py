@@ -1,0 +1,95 @@
+"""How the domains of a batch pass through the model in training mode.
+
+Source and target can be forwarded one after the other, together, or on stored batch-norm
+statistics; the three give different numbers, so the choice is always explicit. Under ``pmap`` the
+outputs of all devices are gathered here, so that every objective sees the global batch.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jtl import partition
+from jtl.types import Array, Batch, Model, Outputs, Params, Source, Stats, Target, Train
+
+BATCH_NORM = ("separate", "joint", "frozen")
+
+Domains = tuple[Source | None, Target | None]
+
+
+def training_mode(params: Params, stats: Stats, trainable: Params, batch_norm: str) -> Train:
+    """Which modules run in training mode, given which parameters train.
+
+    ``batch_norm="frozen"`` additionally keeps every module that owns statistics on the stored ones.
+    """
+    names = {path for path, _ in partition.walk(trainable)}
+    labels = partition.map_paths(
+        lambda path, leaf: partition.TRAIN if path in names else partition.FREEZE, params
+    )
+    training = partition.training_modules(labels)
+    if batch_norm != "frozen":
+        return training
+    normalised = {path.rpartition("/")[0] for path, _ in partition.walk(stats)}
+    return lambda module: module not in normalised and training(module)
+
+
+def domains(
+    model: Model,
+    params: Params,
+    stats: Stats,
+    batch: Batch,
+    key: jax.Array,
+    *,
+    reads: tuple[str, ...],
+    train: Train,
+    joint: bool,
+    axis_name: str | None,
+) -> tuple[Domains, Stats]:
+    """Forwards the domains that a phase reads; returns them and the new statistics."""
+    gather = gather_over(axis_name)
+    key = local_key(key, axis_name)
+    source = batch.source if "source" in reads else None
+    target = batch.target if "target" in reads else None
+    given = [domain.inputs for domain in (source, target) if domain is not None]
+    outputs = []
+    for index, inputs in enumerate([jnp.concatenate(given)] if joint else given):
+        rng = jax.random.fold_in(key, index)
+        out, stats = model.apply(params, stats, inputs, train=train, rng=rng)
+        outputs.append(out)
+    if joint and len(given) == 2:
+        cut = len(given[0])
+        outputs = [jax.tree.map(lambda x: x[:cut], out), jax.tree.map(lambda x: x[cut:], out)]
+    outputs = [gather(out) for out in outputs]
+    seen_source = source and Source(gather(source.inputs), gather(source.labels), *outputs.pop(0))
+    seen_target = target and Target(gather(target.inputs), *outputs.pop(0))
+    return (seen_source, seen_target), stats
+
+
+def gather_over(axis_name: str | None) -> Callable[[Any], Any]:
+    """Concatenates every leaf over the devices of a mapped axis; without one, does nothing.
+
+    Each device then evaluates the same objective on the same global batch. The transpose of the
+    gather sums the devices' cotangents, so the mean of the gradients over devices is the gradient
+    on the global batch, before and after the gather alike.
+    """
+    if axis_name is None:
+        return lambda tree: tree
+    return lambda tree: jax.tree.map(
+        lambda leaf: jax.lax.all_gather(leaf, axis_name, tiled=True), tree
+    )
+
+
+def local_slice(inputs: Array, axis_name: str | None) -> Array:
+    """This device's part of gathered inputs."""
+    if axis_name is None:
+        return inputs
+    size = len(inputs) // jax.lax.axis_size(axis_name)
+    start = jax.lax.axis_index(axis_name) * size
+    return jax.lax.dynamic_slice_in_dim(inputs, start, size)
+
+
+def local_key(key: jax.Array, axis_name: str | None) -> jax.Array:
+    """A key of this device's own: with one for all, every device would drop out the same units."""
+    return key if axis_name is None else jax.random.fold_in(key, jax.lax.axis_index(axis_name))

@@ -1,0 +1,255 @@
+"""One step builder for every method: ``step(state, batch, hyper) -> (state, metrics)``, pure.
+
+The same function runs under ``jit`` on one device or many, under ``pmap`` with an axis name, under
+``scan`` over steps and under ``vmap`` over seeds and hyper-parameters. Only the edge decides.
+"""
+
+import itertools
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jtl import forward, optimizers, partition
+from jtl.types import (
+    Array,
+    Batch,
+    Hyperparameters,
+    Method,
+    Model,
+    Outputs,
+    Params,
+    Phase,
+    Scope,
+    Stats,
+    Terms,
+    Train,
+    TrainState,
+)
+
+Augment = Callable[[jax.Array, Array], Array]
+"""``augment(key, inputs) -> inputs``, run inside the compiled step."""
+
+
+class Training(NamedTuple):
+    """A run as two pure functions."""
+
+    init: Callable[[Array, Hyperparameters], TrainState]
+    """``init(seed, hyper) -> state``."""
+    step: Callable[[TrainState, Batch, Hyperparameters], tuple[TrainState, Terms]]
+    """``step(state, batch, hyper) -> (state, metrics)``."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a step is made of.
+
+    Attributes:
+      model: its ``apply`` returns :class:`jtl.types.Outputs`.
+      method: what is minimised.
+      optimizer: built inside the step from the hyper-parameters.
+      rules: which parameters train (:mod:`jtl.partition`).
+      steps: the length of the run; progress is ``step / steps``.
+      factors: learning-rate factors of the labels in ``rules`` other than "train" and "freeze".
+      block_factors: learning-rate factors of blocks by path, for layer-wise decay.
+      batch_norm: "separate" forwards source and target one after the other, each normalised by its
+        own batch; "joint" forwards them together; "frozen" uses the stored statistics.
+      augment: random changes of the inputs.
+      clip: bound on the gradient norm of what moves; 0 is none.
+      axis_name: the mapped axis under ``pmap``. Objectives then see the gathered global batch, so
+        a method never mentions devices.
+    """
+
+    model: Model
+    method: Method
+    optimizer: optimizers.Optimizer
+    rules: partition.Rules
+    steps: int
+    factors: Mapping[str, float] = field(default_factory=dict)
+    block_factors: Mapping[str, float] = field(default_factory=dict)
+    batch_norm: str = "separate"
+    augment: Augment | None = None
+    clip: float = 0.0
+    axis_name: str | None = None
+
+
+def make_training(recipe: Recipe) -> Training:
+    """Builds ``init`` and ``step``. Labels and groups are decided here, once, from shapes alone.
+
+    Raises:
+      UserError: a parameter matches no rule, a rule decides no parameter, or nothing trains.
+    """
+    shapes, _ = jax.eval_shape(lambda: _init_params(recipe, jax.random.key(0)))
+    labels = partition.label(shapes, recipe.rules)
+    trainable = partition.keep(labels, lambda name: name != partition.FREEZE)
+    groups, factors = _groups(recipe, partition.split(labels, trainable)[0])
+
+    def transformation(hyper: Hyperparameters, progress: Array, phase: int | None = None) -> Any:
+        return optimizers.grouped(
+            recipe.optimizer,
+            hyper,
+            progress,
+            groups,
+            factors,
+            moving=lambda name: phase is None or _moves(name, phase),
+            clip=recipe.clip,
+        )
+
+    def init(seed: Array, hyper: Hyperparameters) -> TrainState:
+        model_key, memory_key = jax.random.split(jax.random.key(seed))
+        everything, stats = _init_params(recipe, model_key)
+        params, frozen = partition.split(everything, trainable)
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            seed=jnp.asarray(seed, jnp.int32),
+            params=params,
+            frozen=frozen,
+            stats=stats,
+            optimizer=transformation(hyper, jnp.zeros(())).init(params),
+            memory=recipe.method.remember(params, memory_key),
+        )
+
+    def step(state: TrainState, batch: Batch, hyper: Hyperparameters) -> tuple[TrainState, Terms]:
+        key = jax.random.fold_in(jax.random.key(state.seed), state.step)
+        augment_key, key = jax.random.split(key)
+        batch = _augmented(recipe, batch, augment_key)
+        progress = state.step / recipe.steps
+        metrics: Terms = {}
+        updates = itertools.count()
+        for index, phase in enumerate(recipe.method.phases):
+            move = transformation(hyper, progress, index)
+            mask = partition.keep(groups, lambda name, index=index: _moves(name, index))
+            for _ in range(phase.repeats):
+                update_key = jax.random.fold_in(key, next(updates))
+                state, terms = _update(
+                    recipe, phase, move, mask, state, batch, hyper, progress, update_key
+                )
+            metrics |= terms if len(recipe.method.phases) == 1 else _named(phase, terms)
+        memory = recipe.method.update_memory(state.memory, state.params, hyper)
+        return state._replace(step=state.step + 1, memory=memory), metrics
+
+    return Training(init, step)
+
+
+def _init_params(recipe: Recipe, key: jax.Array) -> tuple[Params, Stats]:
+    """The model's parameters and, under their own names, those of the method's networks."""
+    params, stats = recipe.model.init(key)
+    for index, (name, network) in enumerate(sorted(recipe.method.networks.items())):
+        params[name], network_stats = network.init(jax.random.fold_in(key, index))
+        if network_stats:
+            raise ValueError(f"the network {name} of a method must hold no running statistics")
+    return params, stats
+
+
+def _groups(recipe: Recipe, labels: Params) -> tuple[Params, dict[str, float]]:
+    """Splits labels by block factor and by the phases that move them: ``label|block|phases``."""
+    factors: dict[str, float] = {}
+
+    def name(path: str, label: str) -> str:
+        block = next((b for b in recipe.block_factors if path.startswith(b + "/")), "")
+        moved_by = (
+            str(index)
+            for index, phase in enumerate(recipe.method.phases)
+            if any(re.fullmatch(pattern, path) for pattern in phase.trains)
+        )
+        group = f"{label}|{block}|{','.join(moved_by)}"
+        label_factor = 1.0 if label == partition.TRAIN else recipe.factors[label]
+        factors[group] = label_factor * recipe.block_factors.get(block, 1.0)
+        return group
+
+    return partition.map_paths(name, labels), factors
+
+
+def _moves(group: str, phase: int) -> bool:
+    return str(phase) in group.rpartition("|")[2].split(",")
+
+
+def _augmented(recipe: Recipe, batch: Batch, key: jax.Array) -> Batch:
+    if recipe.augment is None:
+        return batch
+    first, second = jax.random.split(forward.local_key(key, recipe.axis_name))
+    source = batch.source._replace(inputs=recipe.augment(first, batch.source.inputs))
+    if batch.target is None:
+        return Batch(source, None)
+    return Batch(source, batch.target._replace(inputs=recipe.augment(second, batch.target.inputs)))
+
+
+def _update(
+    recipe: Recipe,
+    phase: Phase,
+    transformation: optax.GradientTransformation,
+    mask: Params,
+    state: TrainState,
+    batch: Batch,
+    hyper: Hyperparameters,
+    progress: Array,
+    key: jax.Array,
+) -> tuple[TrainState, Terms]:
+    """One update of one phase. Gradients are taken for the leaves that it moves and no others."""
+    moving, resting = partition.split(state.params, mask)
+    rest = partition.merge(resting, state.frozen)
+    forward_key, scope_key = jax.random.split(key)
+
+    def objective(moving: Params) -> tuple[Array, tuple[Stats, Terms]]:
+        params = partition.merge(moving, rest)
+        train = forward.training_mode(params, state.stats, state.params, recipe.batch_norm)
+        (source, target), stats = forward.domains(
+            recipe.model,
+            params,
+            state.stats,
+            batch,
+            forward_key,
+            reads=phase.reads,
+            train=train,
+            joint=recipe.batch_norm == "joint",
+            axis_name=recipe.axis_name,
+        )
+        current = state._replace(params=partition.merge(moving, resting))
+        scope = _scope(recipe, current, hyper, progress, scope_key, train)
+        value, terms = phase.objective(source, target, scope)
+        return value, (stats, {"loss": value} | terms)
+
+    gradients, (stats, terms) = jax.grad(objective, has_aux=True)(moving)
+    if recipe.axis_name is not None:
+        gradients = jax.lax.pmean(gradients, recipe.axis_name)
+    terms["gradient_norm"] = optax.global_norm(gradients)
+    gradients = partition.merge(gradients, jax.tree.map(jnp.zeros_like, resting))
+    changes, optimizer = transformation.update(gradients, state.optimizer, state.params)
+    params = optax.apply_updates(state.params, changes)
+    return state._replace(params=params, stats=stats, optimizer=optimizer), terms
+
+
+def _scope(
+    recipe: Recipe,
+    state: TrainState,
+    hyper: Hyperparameters,
+    progress: Array,
+    key: jax.Array,
+    train: Train,
+) -> Scope:
+    call_key, scope_key = jax.random.split(key)
+    calls = itertools.count()
+
+    def call(name: str, inputs: Any) -> Any:
+        rng = jax.random.fold_in(call_key, next(calls))
+        network = recipe.method.networks[name]
+        params = partition.merge(state.params.get(name, {}), state.frozen.get(name, {}))
+        return network.apply(params, {}, inputs, train=True, rng=rng)[0]
+
+    def again(inputs: Array, params: Params | None = None) -> Outputs:
+        rng = jax.random.fold_in(forward.local_key(call_key, recipe.axis_name), next(calls))
+        local = forward.local_slice(inputs, recipe.axis_name)
+        merged = partition.merge(state.params if params is None else params, state.frozen)
+        outputs, _ = recipe.model.apply(merged, state.stats, local, train=train, rng=rng)
+        return forward.gather_over(recipe.axis_name)(outputs)
+
+    return Scope(state.params, state.memory, hyper, progress, scope_key, call, again)
+
+
+def _named(phase: Phase, terms: Terms) -> Terms:
+    name = phase.objective.__name__
+    return {f"{name}/{term}": value for term, value in terms.items()}
