@@ -1,0 +1,94 @@
+"""The data that ships with jtl: emoji drawn by two houses, and two sets of digits.
+
+``tools/embed_data.py`` built the files; NOTICE holds their licences.
+"""
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from jtl.data.examples import Examples
+from jtl.data.preprocess import changes, resize_array
+from jtl.errors import UserError, nearest
+from jtl.types import Preprocess
+
+FILES = Path(__file__).parent / "files"
+CHECKSUMS = {
+    "emoji.npz": "77e36c89417bf2a7ee5a80939202d3249f1c84fd5fa7c9ada429caf924aef182",
+    "mnist.npz": "29f7e412a2d57447c339a8f5d6f3240bf5917b436b5717d9d749fe43ab28592d",
+}
+NAMES = ("emoji/google", "emoji/twitter", "mnist", "optdigits")
+DIGITS = tuple("0123456789")
+
+
+def load(argument: str, preprocess: Preprocess | None) -> Examples:
+    """An embedded set by name.
+
+    ``emoji/google`` and ``emoji/twitter``: 1,906 emoji at 64 px in 9 categories; the two hold the
+    same emoji (their identity is the code point) in the same order. ``mnist``: 10,000 digits.
+    ``optdigits``: the 1,797 digits of scikit-learn, laid out as MNIST's are.
+    """
+    if argument not in NAMES:
+        raise UserError(f"embedded:{argument}: there is no such set; {nearest(argument, NAMES)}")
+    if preprocess is None:
+        raise UserError(f"embedded:{argument}: holds images; choose a backbone that takes images")
+    images, labels, classes, names, identities = _native(argument)
+    return Examples(
+        name=f"embedded:{argument}",
+        inputs=resize_array(images, preprocess),
+        labels=labels,
+        classes=classes,
+        names=names,
+        identities=identities,
+        notes=changes(images.shape, preprocess),
+    )
+
+
+_Native = tuple[np.ndarray, np.ndarray, tuple[str, ...], np.ndarray, np.ndarray]
+
+
+def _native(argument: str) -> _Native:
+    """Images as they are stored, labels, classes, names and identities."""
+    if argument.startswith("emoji/"):
+        arrays = _read("emoji.npz")
+        return (
+            arrays[argument.removeprefix("emoji/")],
+            arrays["labels"].astype(np.int32),
+            tuple(str(name) for name in arrays["classes"]),
+            arrays["names"],
+            arrays["identities"],
+        )
+    if argument == "mnist":
+        arrays = _read("mnist.npz")
+        images, labels = arrays["images"][..., None], arrays["labels"]
+    else:
+        images, labels = _optdigits()
+    names = np.array([f"{argument}/{index:05d}" for index in range(len(labels))])
+    return images, labels.astype(np.int32), DIGITS, names, names
+
+
+@cache
+def _read(file: str) -> dict[str, np.ndarray]:
+    """The arrays of a shipped file, its checksum verified; read once, for two domains share it."""
+    path = FILES / file
+    if not path.exists():
+        raise UserError(f"{path}: is missing from this installation; install jtl again")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != CHECKSUMS[file]:
+        raise UserError(f"{path}: differs from the file that jtl ships; install jtl again")
+    with np.load(path) as archive:
+        return dict(archive)
+
+
+def _optdigits() -> tuple[np.ndarray, np.ndarray]:
+    """Digits enlarged from 8 px to 20 and centred in 28, the layout of MNIST."""
+    from sklearn.datasets import load_digits  # takes a second or two to import
+
+    digits = load_digits()
+    images = np.zeros((len(digits.images), 28, 28, 1), np.uint8)
+    for index, levels in enumerate(digits.images):
+        small = Image.fromarray(np.rint(levels * (255 / 16)).astype(np.uint8))
+        images[index, 4:24, 4:24, 0] = small.resize((20, 20), Image.Resampling.BICUBIC)
+    return images, digits.target
