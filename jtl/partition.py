@@ -99,6 +99,18 @@ def merge(first: Tree, second: Tree) -> Tree:
     return result
 
 
+def overwrite(tree: Tree, given: Tree) -> Tree:
+    """``tree`` with the leaves of ``given`` in place of its own.
+
+    Raises:
+      KeyError: ``given`` has a leaf that ``tree`` has not.
+    """
+    result = dict(tree)
+    for key, value in given.items():
+        result[key] = overwrite(tree[key], value) if isinstance(tree[key], dict) else value
+    return result
+
+
 def training_modules(labels: Tree) -> Callable[[str], bool]:
     """A predicate over module paths: is the module in training mode?
 

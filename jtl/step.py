@@ -38,8 +38,9 @@ Augment = Callable[[jax.Array, Array], Array]
 class Training(NamedTuple):
     """A run as two pure functions."""
 
-    init: Callable[[Array, Hyperparameters], TrainState]
-    """``init(seed, hyper) -> state``."""
+    init: Callable[..., TrainState]
+    """``init(seed, hyper, pretrained=({}, {})) -> state``; ``pretrained`` holds parameters and
+    statistics, by path, that take the place of random ones."""
     step: Callable[[TrainState, Batch, Hyperparameters], tuple[TrainState, Terms]]
     """``step(state, batch, hyper) -> (state, metrics)``."""
 
@@ -99,9 +100,12 @@ def make_training(recipe: Recipe) -> Training:
             clip=recipe.clip,
         )
 
-    def init(seed: Array, hyper: Hyperparameters) -> TrainState:
+    def init(
+        seed: Array, hyper: Hyperparameters, pretrained: tuple[Params, Stats] = ({}, {})
+    ) -> TrainState:
         model_key, memory_key = jax.random.split(jax.random.key(seed))
-        everything, stats = _init_params(recipe, model_key)
+        random = _init_params(recipe, model_key)
+        everything, stats = map(partition.overwrite, random, pretrained)
         params, frozen = partition.split(everything, trainable)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
