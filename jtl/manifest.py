@@ -31,7 +31,8 @@ def manifest(
       seed: of the run.
       device: in words, as "2 x cpu" or "1 x NVIDIA H100"; jax is not asked, so that this can be
         written by a process that never started it.
-      weights, data: names to sha256 in hex.
+      weights: names to sha256 in hex.
+      data: likewise.
       started: when the run began; now by default.
 
     Returns:

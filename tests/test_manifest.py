@@ -2,6 +2,7 @@ import json
 import subprocess
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def described(**changes) -> dict:
+def described(**changes: Any) -> dict:
     given = {"seed": 3, "device": "2 x cpu", "weights": {"w": "ab"}, "data": {"d": "cd"}}
     return manifest(**{**given, **changes})
 

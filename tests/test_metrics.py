@@ -1,4 +1,5 @@
 import time
+from random import Random
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
@@ -90,7 +91,9 @@ def test_reliability_holds_the_bins_of_ece() -> None:
 
 
 @given(evaluated(), st.randoms(use_true_random=False))
-def test_order_of_examples_does_not_matter(example, random) -> None:
+def test_order_of_examples_does_not_matter(
+    example: tuple[np.ndarray, np.ndarray], random: Random
+) -> None:
     probabilities, labels = example
     order = list(range(len(labels)))
     random.shuffle(order)
@@ -202,7 +205,9 @@ def test_a_thousand_examples_take_less_than_a_second() -> None:
         (np.array([[0.5, 0.5]]), np.array([0.0]), "float64"),
     ],
 )
-def test_what_cannot_be_scored_says_why(probabilities, labels, says: str) -> None:
+def test_what_cannot_be_scored_says_why(
+    probabilities: np.ndarray, labels: np.ndarray, says: str
+) -> None:
     with pytest.raises(UserError, match=says) as raised:
         metrics.summarize(probabilities, labels)
     assert "\n" not in str(raised.value)
