@@ -11,14 +11,27 @@ from jtl.losses.adversarial import (
     reverse_gradient,
 )
 from jtl.losses.classification import cross_entropy, distillation, entropy, focal
+from jtl.losses.discrepancy import coral, mmd
+from jtl.losses.regularization import l2_sp
+from jtl.losses.structure import (
+    batch_nuclear_norm,
+    information_maximization,
+    minimum_class_confusion,
+)
 
 __all__ = [
+    "batch_nuclear_norm",
     "classifier_discrepancy",
+    "coral",
     "cross_entropy",
     "distillation",
     "domain_adversarial",
     "entropy",
     "entropy_weights",
     "focal",
+    "information_maximization",
+    "l2_sp",
+    "minimum_class_confusion",
+    "mmd",
     "reverse_gradient",
 ]

@@ -156,4 +156,4 @@ def _label_mask(
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise UserError(f"{name}: labels are {labels.dtype}, must be integers")
     classes = jnp.arange(logits.shape[1], dtype=jnp.int32)
-    return jnp.asarray(labels, jnp.int32)[:, None] == classes[None, :]
+    return jnp.equal(jnp.asarray(labels, jnp.int32)[:, None], classes[None, :])
