@@ -1,0 +1,144 @@
+"""The command line: one config trained, or one study run.
+
+jtl CONFIG.py[:argument] [--config.key=value ...] [--workdir DIR]
+    trains as the config file says, by default in runs/CONFIG
+jtl experiments/NAME.py[:argument] [--workdir DIR]
+    runs every run of a study, and its table
+jtl test [pytest option ...]
+    runs the tests of a source checkout
+jtl --help | --version
+
+The same command in the same folder resumes a run that was stopped, and prints the summary of one
+that is finished. A mistake in the command or the config is one line, with exit code 2.
+"""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jtl
+from jtl.errors import UserError, nearest
+
+FLAGS = ("--workdir", "--help", "--version", "--config.KEY=VALUE")
+
+
+class Command(NamedTuple):
+    """What the user asked for."""
+
+    spec: str
+    settings: tuple[str, ...]
+    workdir: Path | None
+
+
+def console() -> None:
+    """The entry point of the installed ``jtl`` command."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs one command and returns its exit code; 2 is a mistake of the user."""
+    try:
+        return _run(list(argv))
+    except UserError as error:
+        print("jtl: error: " + " ".join(str(error).split()), file=sys.stderr)
+        return 2
+
+
+def _run(argv: list[str]) -> int:
+    if argv[:1] == ["test"]:
+        return _test(argv[1:])
+    if not argv or {"-h", "--help"} & set(argv):
+        print((__doc__ or "").strip(), file=sys.stdout if argv else sys.stderr)
+        return 0 if argv else 2
+    if argv == ["--version"]:
+        print(f"jtl {jtl.__version__}")
+        return 0
+    return _train_or_study(parse(argv))
+
+
+def parse(argv: Sequence[str]) -> Command:
+    """Reads the arguments; reads no file.
+
+    Raises:
+      UserError: an unknown flag, a stray argument, or a flag without its value.
+    """
+    spec, workdir, settings = None, None, []
+    rest = iter(argv)
+    for word in rest:
+        flag, equals, value = word.partition("=")
+        if flag == "--workdir":
+            if workdir is not None:
+                raise UserError("--workdir is given twice")
+            workdir = value if equals else next(rest, "")
+            if not workdir or workdir.startswith("--"):
+                raise UserError("--workdir has no value; write --workdir DIR")
+        elif flag.startswith("--config."):
+            settings.append(word.removeprefix("--config."))
+        elif word.startswith("-"):
+            raise UserError(f"unknown flag {flag}; {_flag_hint(flag)}")
+        elif spec is None:
+            spec = word
+        else:
+            hint = f"--config.{word}" if equals else "--config.key=value"
+            raise UserError(f"stray argument {word!r} after {spec}; settings are written {hint}")
+    if spec is None:
+        raise UserError("no config file; the first argument is CONFIG.py")
+    return Command(spec, tuple(settings), Path(workdir) if workdir else None)
+
+
+def _flag_hint(flag: str) -> str:
+    from jtl import configuration, overrides
+
+    keys = [f"--config.{key}" for key, _ in overrides.walk(configuration.defaults())]
+    named = f"--config.{flag.lstrip('-')}"
+    return f"did you mean {named}?" if named in keys else nearest(flag, FLAGS)
+
+
+def _train_or_study(command: Command) -> int:
+    from jtl import configuration
+
+    file, argument = configuration.split_spec(command.spec)
+    functions = configuration.read_file(file)
+    workdir = command.workdir or Path("runs") / configuration.run_name(file, argument)
+    if "study" in functions:
+        if command.settings:
+            raise UserError(
+                f"{file} is a study: it takes no --config.*, its file says what it runs"
+            )
+        _check_workdir(workdir)
+        study = configuration.call(file, functions["study"], argument)
+        from jtl import study as studies
+
+        return studies.run(study, workdir)
+    config, _ = configuration.load(command.spec, command.settings)
+    _check_workdir(workdir)
+    # Imported here, as it starts JAX: every mistake above is reported without waiting for it.
+    from jtl import train
+
+    return train.run(config, workdir)
+
+
+def _check_workdir(workdir: Path) -> None:
+    """A folder, or a place where one can be made."""
+    place = workdir
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise UserError(f"--workdir {workdir}: {place} is a file, not a folder")
+    if not os.access(place, os.W_OK):
+        raise UserError(f"--workdir {workdir}: {place} cannot be written to")
+
+
+def _test(arguments: Sequence[str]) -> int:
+    """Runs pytest in its own process, from the root of the checkout."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / "tests").is_dir():
+        raise UserError("the tests are not installed; run ./launch.sh test in a source checkout")
+    if importlib.util.find_spec("pytest") is None:
+        raise UserError("pytest is not installed; run ./launch.sh test, or pip install 'jtl[dev]'")
+    os.chdir(root)
+    # Replaces this process, so that signals and the exit code are pytest's own.
+    os.execv(sys.executable, [sys.executable, "-m", "pytest", *arguments])

@@ -1,0 +1,219 @@
+"""Configs: their keys, what the command line may change, and every check made before JAX starts.
+
+A config file defines ``get_config() -> ConfigDict``: it takes :func:`defaults`, changes what its
+experiment needs, and returns it. Its one optional parameter is the part of the command line after
+the colon (``configs/emoji_probe.py:twitter``); annotate it with ``str``, ``int``, ``float`` or a
+``Literal`` of the values it may have.
+
+Nothing here imports JAX: a misspelt key is reported at once.
+"""
+
+import contextlib
+import inspect
+import re
+import traceback
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from ml_collections import ConfigDict
+
+from jtl import checks, overrides
+from jtl.errors import UserError, nearest
+from jtl.overrides import Config
+
+
+def defaults() -> Config:
+    """Every key that every config has. ``method`` and ``optimizer.groups`` may be added to.
+
+    Fractions and progress go from 0 to 1 over training, or over a data set.
+    """
+    config: Config = ConfigDict(type_safe=False)
+    # All randomness of training: initial parameters, order of examples, dropout, augmentation.
+    config.seed = 0
+    config.steps = 1000
+    # Examples a step, from each domain, over all devices.
+    config.batch_size = 64
+
+    # Where the data are, as prefix:rest (`jtl.registry.DATA`). No target: "".
+    config.data = ConfigDict(type_safe=False)
+    config.data.source = ""
+    config.data.target = ""
+    # The part of each domain held out for testing, where the data bring no split of their own. It
+    # depends on split_seed alone, so that every seed of training is tested on the same examples.
+    config.data.test_fraction = 0.25
+    config.data.split_seed = 0
+    # Labelled training examples a class; 0 is all of them.
+    config.data.per_class = 0
+    config.data.augment = "none"
+
+    # What is transferred, as prefix:rest (`jtl.registry.BACKBONES`).
+    config.model = ConfigDict(type_safe=False)
+    config.model.backbone = ""
+    # Width of the dense layer between backbone and head; 0 is none.
+    config.model.bottleneck = 256
+    # Probability of zeroing a feature before the head.
+    config.model.dropout = 0.0
+    # Side of the input in pixels; 0 is the backbone's own.
+    config.model.image_size = 0
+
+    # The method (`jtl.registry.METHODS`); a config adds its strengths beside the name.
+    config.method = ConfigDict(type_safe=False)
+    config.method.name = "supervised"
+
+    # (pattern, label) pairs over parameter paths; the first that matches decides. Labels: "train",
+    # "freeze", or one of optimizer.groups.
+    config.partition = ((".*", "train"),)
+    # Gradual unfreezing: ((progress, rules), ...), each rules replacing those before it.
+    config.unfreeze = ()
+
+    config.optimizer = ConfigDict(type_safe=False)
+    config.optimizer.name = "sgd"
+    # At its highest, after the warm-up.
+    config.optimizer.learning_rate = 0.01
+    config.optimizer.weight_decay = 0.0
+    # Nesterov momentum of sgd, first moment of adamw.
+    config.optimizer.momentum = 0.9
+    config.optimizer.schedule = "constant"
+    # Fraction of training over which the learning rate rises from 0.
+    config.optimizer.warmup = 0.0
+    # Largest norm of the gradient; 0 is no bound.
+    config.optimizer.clip = 0.0
+    # The learning rate of a block is multiplied by this once for every block above it; 1 is off.
+    config.optimizer.layer_decay = 1.0
+    # Learning-rate factor of each group that partition names.
+    config.optimizer.groups = ConfigDict(type_safe=False)
+
+    # Which batch normalises what: source and target together ("joint"), each its own ("separate"),
+    # or the stored statistics ("frozen").
+    config.batch_norm = "separate"
+
+    # In steps.
+    config.eval_every = 100
+    config.checkpoint_every = 100
+    # How many checkpoints stay, and what "best" means. Never a target label.
+    config.keep = ConfigDict(type_safe=False)
+    config.keep.latest = 2
+    config.keep.best = 1
+    config.keep.criterion = "information_maximization"
+
+    # How the step is spread over devices.
+    config.parallel = "jit"
+    return config
+
+
+def load(spec: str, settings: Sequence[str] = ()) -> tuple[Config, str]:
+    """Reads a config file, applies ``key=value`` settings, and checks the whole.
+
+    Args:
+      spec: ``FILE.py`` or ``FILE.py:argument``.
+      settings: ``key=value`` with dotted keys, as after ``--config.`` on the command line.
+
+    Returns:
+      The config, locked, and the name of its run: the file's, with the argument.
+
+    Raises:
+      UserError: anything that is wrong with either.
+    """
+    file, argument = split_spec(spec)
+    functions = read_file(file)
+    if "get_config" not in functions:
+        raise UserError(f"{file} defines no get_config(); a config file returns its config from it")
+    given = call(file, functions["get_config"], argument)
+    config = complete(given, str(file))
+    overrides.apply(config, settings)
+    checks.check(config)
+    return config.lock(), run_name(file, argument)
+
+
+def complete(given: Any, where: str) -> Config:
+    """A config with every key, each of the type of its default."""
+    if not isinstance(given, ConfigDict):
+        raise UserError(f"{where}: get_config() returned {type(given).__name__}, not a ConfigDict")
+    config = defaults()
+    overrides.merge(config, given, where)
+    return config
+
+
+def split_spec(spec: str) -> tuple[Path, str | None]:
+    """Takes ``FILE.py:argument`` apart, and checks that the file is there."""
+    name, argument = spec, None
+    if ".py:" in spec:
+        name, _, argument = spec.partition(".py:")
+        name += ".py"
+    file = Path(name)
+    if file.is_file():
+        if file.suffix != ".py":
+            raise UserError(f"{file} is no Python file; a config is a .py file with get_config()")
+        return file, argument
+    folder = file.parent if file.parent.is_dir() else Path("configs")
+    known = [str(path) for path in folder.glob("*.py")]
+    missing = "is a folder" if file.is_dir() else "does not exist"
+    raise UserError(f"{file} {missing}; {nearest(str(file), known)}")
+
+
+def run_name(file: Path, argument: str | None) -> str:
+    """The default folder's name: ``emoji_probe.py:twitter`` runs in ``emoji_probe-twitter``."""
+    return file.stem + ("-" + re.sub(r"[^\w.=+-]+", "-", argument) if argument else "")
+
+
+def read_file(file: Path) -> Mapping[str, Any]:
+    """Runs a config or experiment file and returns what it defines."""
+    namespace: dict[str, Any] = {"__name__": file.stem, "__file__": str(file)}
+    with _blaming(file):
+        # Executed rather than imported: leaves no cache file beside a user's config.
+        exec(compile(file.read_text(encoding="utf-8"), str(file), "exec"), namespace)
+    return namespace
+
+
+def call(file: Path, function: Callable[..., Any], argument: str | None) -> Any:
+    """Calls a file's function with the argument from the command line, as its type."""
+    arguments = _arguments(file, function, argument)
+    with _blaming(file):
+        return function(*arguments)
+
+
+def _arguments(file: Path, function: Callable[..., Any], argument: str | None) -> tuple[Any, ...]:
+    parameters = list(inspect.signature(function).parameters.values())
+    if argument is None:
+        if parameters and parameters[0].default is inspect.Parameter.empty:
+            raise UserError(f"{file} needs an argument: {file}:{parameters[0].name.upper()}")
+        return ()
+    if not parameters:
+        raise UserError(f"{file} takes no argument after the colon; got {argument!r}")
+    kind = typing.get_type_hints(function).get(parameters[0].name, str)
+    where = f"{file}: {parameters[0].name}"
+    if typing.get_origin(kind) is Literal:
+        return (_choose(argument, typing.get_args(kind), where),)
+    return (overrides.parse(argument, kind(), where),)
+
+
+def _choose(argument: str, values: Sequence[Any], where: str) -> Any:
+    named = {str(value): value for value in values}
+    if argument not in named:
+        raise UserError(f"{where}: no {argument!r}; {nearest(argument, named)}")
+    return named[argument]
+
+
+@contextlib.contextmanager
+def _blaming(file: Path) -> Iterator[None]:
+    """Turns an exception inside a user's file into one line that names the place in it."""
+    try:
+        yield
+    except Exception as error:
+        line = error.lineno if isinstance(error, SyntaxError) else None
+        for frame in traceback.extract_tb(error.__traceback__):
+            if frame.filename == str(file):
+                line = frame.lineno
+        where = f"{file}:{line}" if line else str(file)
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        raise UserError(f"{where}: {kind}{_message(error)}") from error
+
+
+def _message(error: Exception) -> str:
+    """What an exception says, shortened to its hint for a misspelt section of a config."""
+    text = str(error).strip("'\"")
+    if hint := re.search(r'Did you mean "(\w+)" instead of "(\w+)"', text):
+        return f"no key {hint[2]}; did you mean {hint[1]}?"
+    return " ".join(text.split())[:300]

@@ -1,0 +1,159 @@
+"""Changes to a config: the values of a config file and the ``key=value`` of the command line.
+
+Every value takes the type of the default that it replaces, and every key has to exist. Two sections
+are open: ``method`` gets its strengths and ``optimizer.groups`` its groups from the config file.
+"""
+
+import ast
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ml_collections import ConfigDict
+
+from jtl.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    # What ml_collections infers for an attribute is a union that no use type-checks against.
+    Config = Any
+else:
+    Config = ConfigDict
+
+OPEN = ("method", "optimizer.groups")
+"""Sections that a config file may add keys to."""
+
+EXPECTED = {
+    bool: "true or false",
+    int: "an integer",
+    float: "a number",
+    str: "a string",
+    tuple: "a tuple",
+    ConfigDict: "a section",
+}
+
+
+def walk(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the dotted key and value of everything that is not a section."""
+    for key in config:
+        value = config[key]
+        if isinstance(value, ConfigDict):
+            yield from walk(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def merge(config: Config, given: Config, where: str, prefix: str = "") -> None:
+    """Puts the values of ``given`` into ``config``, key by key.
+
+    Raises:
+      UserError: a key that ``config`` does not have, or a value of another type.
+    """
+    for key in given:
+        dotted, value = f"{prefix}{key}", given[key]
+        if key in config:
+            if isinstance(config[key], ConfigDict) and isinstance(value, ConfigDict):
+                merge(config[key], value, where, f"{dotted}.")
+            else:
+                config[key] = convert(value, config[key], f"{where}: {dotted}")
+        elif prefix.rstrip(".") in OPEN:
+            config[key] = _scalar(value, f"{where}: {dotted}")
+        else:
+            root = [name for name, _ in walk(config, prefix)]
+            raise UserError(f"{where}: unknown key {dotted}; {nearest(dotted, root)}")
+
+
+def apply(config: Config, settings: Sequence[str]) -> None:
+    """Applies ``key=value`` settings, each of them once.
+
+    Raises:
+      UserError: a key that does not exist, no value, the wrong type, or the same key twice.
+    """
+    seen: dict[str, str] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        where = f"--config.{key}"
+        if not equals or not text:
+            raise UserError(f"{where} has no value; write {where}=VALUE")
+        if key in seen:
+            raise UserError(f"{where} is given twice: {seen[key]} and {text}")
+        seen[key] = text
+        section, leaf = _find(config, key)
+        default = section[leaf]
+        # A strength that the config file writes as 1 may be .5 here.
+        if key.startswith("method.") and type(default) is int and not text.isdecimal():
+            default = float(default)
+        section[leaf] = parse(text, default, where)
+
+
+def parse(text: str, default: Any, where: str) -> Any:
+    """Reads a value from the command line as the type of the one it replaces.
+
+    >>> parse("1e-3", 0.1, "--config.optimizer.learning_rate")
+    0.001
+    >>> parse("(('head/.*', 'train'),)", (), "--config.partition")
+    (('head/.*', 'train'),)
+    """
+    if isinstance(default, ConfigDict):
+        names = ", ".join(f"{where}.{key}" for key in default)
+        raise UserError(f"{where} is a section; set {names or 'its keys'}")
+    if isinstance(default, str):
+        return text
+    if isinstance(default, bool):
+        return convert({"true": True, "false": False}.get(text.lower(), text), default, where)
+    for read in (int, float, ast.literal_eval):
+        try:
+            return convert(read(text), default, where)
+        except (ValueError, SyntaxError):
+            continue
+    raise UserError(f"{where}: expected {EXPECTED[type(default)]}, got {text!r}")
+
+
+def convert(value: Any, default: Any, where: str) -> Any:
+    """A value as the type of its default: integers become floats and lists tuples, nothing else.
+
+    >>> convert([["head/.*", "train"]], (), "partition")
+    (('head/.*', 'train'),)
+    """
+    wanted = type(default)
+    if wanted is float and type(value) is int:
+        return float(value)
+    if wanted is tuple and isinstance(value, tuple | list):
+        return _tuples(value)
+    if type(value) is not wanted:
+        expected = EXPECTED.get(wanted, wanted.__name__)
+        raise UserError(f"{where}: expected {expected}, got {_show(value)}")
+    return value
+
+
+def _scalar(value: Any, where: str) -> Any:
+    if not isinstance(value, bool | int | float | str):
+        raise UserError(f"{where}: expected a number, string or boolean, got {_show(value)}")
+    return value
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, tuple | list) else value
+
+
+def _show(value: Any) -> str:
+    return "a section" if isinstance(value, ConfigDict) else repr(value)
+
+
+def _find(config: Config, key: str) -> tuple[Config, str]:
+    """The section that a dotted key is in, and the key's last part."""
+    section = config
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        if parent not in section or not isinstance(section[parent], ConfigDict):
+            raise _unknown(config, key)
+        section = section[parent]
+    if leaf not in section:
+        raise _unknown(config, key)
+    return section, leaf
+
+
+def _unknown(config: Config, key: str) -> UserError:
+    names = [name for name, _ in walk(config)]
+    leaf = key.rpartition(".")[2]
+    same = [name for name in names if name.rpartition(".")[2] == leaf]
+    hint = f"did you mean {' or '.join(same)}?" if same else nearest(key, names)
+    return UserError(f"unknown key --config.{key}; {hint}")
