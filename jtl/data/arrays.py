@@ -1,0 +1,164 @@
+"""``arrays:FILE.npz``: arrays that the user made.
+
+``inputs``: images, uint8 [examples, height, width, channels], or vectors [examples, features].
+Optional: ``labels`` [examples], integers; ``classes``, their names; ``identities`` [examples], for
+what must not be torn apart by a split; ``split`` [examples], "train" or "test".
+"""
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from jtl.data.examples import Examples
+from jtl.data.preprocess import changes, resize_array
+from jtl.errors import UserError, nearest
+from jtl.types import Preprocess
+
+KEYS = ("inputs", "labels", "classes", "identities", "split")
+
+
+def load(argument: str, preprocess: Preprocess | None) -> Examples:
+    """The arrays of a file, checked; a backbone of vectors has no ``preprocess``."""
+    name = f"arrays:{argument}"
+    path = Path(argument).expanduser()
+    arrays = _read(name, path)
+    _check_lengths(name, arrays)
+    if preprocess is None:
+        inputs, notes = _vectors(name, arrays["inputs"])
+    else:
+        images, notes = _images(name, arrays["inputs"])
+        inputs = resize_array(images, preprocess)
+        notes += changes(images.shape, preprocess)
+    labels, classes = _labels(name, arrays)
+    if labels is not None:
+        counts = np.bincount(labels, minlength=len(classes))
+        empty = [classes[index] for index in np.flatnonzero(counts == 0)]
+        notes += (f"no examples of class {', '.join(empty)}",) if empty else ()
+    positions = range(len(inputs))
+    own = [f"{path.resolve()}[{index}]" for index in positions]
+    return Examples(
+        name=name,
+        inputs=inputs,
+        labels=labels,
+        classes=classes,
+        names=np.array([f"{path.name}[{index}]" for index in positions]),
+        identities=arrays.get("identities", np.array(own)).astype(str),
+        split=_split(name, arrays),
+        notes=notes,
+    )
+
+
+def _read(name: str, path: Path) -> dict[str, np.ndarray]:
+    """The file's arrays; unknown keys and files that cannot be read are errors."""
+    if not path.exists():
+        raise UserError(f"{name}: there is no such file (looked for {path.absolute()})")
+    try:
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise UserError(f"{name}: holds one bare array; write it with numpy.savez(inputs=...)")
+        with archive:
+            arrays = dict(archive)
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        if "pickle" in str(error).lower():
+            cause = "it is no npz file, or holds Python objects, which are never loaded"
+        else:
+            cause = str(error).partition("\n")[0]
+        raise UserError(f"{name}: cannot be read ({cause}); write it with numpy.savez") from error
+    for key in arrays:
+        if key not in KEYS:
+            raise UserError(f"{name}: unknown array {key!r}; {nearest(key, KEYS)}")
+    if "inputs" not in arrays:
+        raise UserError(f"{name}: has no array 'inputs'; it has {', '.join(arrays) or 'nothing'}")
+    return arrays
+
+
+def _check_lengths(name: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Every column must be one-dimensional and as long as the inputs."""
+    if arrays["inputs"].ndim == 0 or len(arrays["inputs"]) == 0:
+        raise UserError(f"{name}: 'inputs' holds no examples")
+    count = len(arrays["inputs"])
+    for key in ("labels", "identities", "split"):
+        if key in arrays and arrays[key].shape != (count,):
+            raise UserError(
+                f"{name}: {key!r} has shape {arrays[key].shape}, but 'inputs' has {count} examples"
+            )
+
+
+def _vectors(name: str, inputs: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Vectors as float32, all of them finite."""
+    if inputs.ndim != 2 or inputs.dtype.kind not in "fiub":
+        raise UserError(
+            f"{name}: 'inputs' is {inputs.dtype} of shape {inputs.shape}, but this backbone takes "
+            "vectors: numbers of shape [examples, features]"
+        )
+    with np.errstate(over="ignore"):  # what overflows is reported below
+        vectors = inputs.astype(np.float32)
+    bad = np.argwhere(~np.isfinite(vectors))
+    if len(bad):
+        row, column = (int(i) for i in bad[0])
+        raise UserError(
+            f"{name}: inputs[{row}, {column}] is {inputs[row, column]} ({len(bad)} values are not "
+            "finite in float32); remove or fill them"
+        )
+    return vectors, ()
+
+
+def _images(name: str, inputs: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Images as uint8 [examples, height, width, channels]."""
+    if inputs.dtype != np.uint8 or inputs.ndim not in (3, 4):
+        raise UserError(
+            f"{name}: 'inputs' is {inputs.dtype} of shape {inputs.shape}, but this backbone takes "
+            "images: uint8 from 0 to 255 of shape [examples, height, width, channels]"
+        )
+    if inputs.ndim == 3:
+        return inputs[..., None], ("images without channels were taken to be grey",)
+    if inputs.shape[3] not in (1, 3, 4):
+        raise UserError(
+            f"{name}: images have {inputs.shape[3]} channels; 1 (grey), 3 (RGB) and 4 (RGB and "
+            "alpha) are known, and channels come last"
+        )
+    return inputs, ()
+
+
+def _labels(
+    name: str, arrays: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Labels within range and the names of their classes."""
+    if "labels" not in arrays:
+        return None, ()
+    labels = arrays["labels"]
+    if labels.dtype.kind not in "iu":
+        raise UserError(f"{name}: 'labels' is {labels.dtype}; it must hold integers from 0")
+    if "classes" in arrays:
+        given = arrays["classes"]
+        if given.ndim != 1 or given.dtype.kind not in "US" or len(set(given)) != len(given):
+            raise UserError(f"{name}: 'classes' must be a list of different strings")
+        classes = tuple(given.astype(str).tolist())
+    else:
+        # No more classes than examples: one absurd label must not make a billion names.
+        classes = tuple(str(index) for index in range(min(int(labels.max()) + 1, len(labels))))
+    bad = np.flatnonzero((labels < 0) | (labels >= len(classes)))
+    if len(bad):
+        raise UserError(
+            f"{name}: labels[{bad[0]}] is {labels[bad[0]]}, but it has {len(classes)} "
+            "classes, numbered from 0"
+        )
+    if len(np.unique(labels)) == 1:
+        raise UserError(
+            f"{name}: one class only ({classes[labels[0]]}), so there is nothing to tell apart; "
+            "add examples of another, or leave 'labels' out for an unlabelled set"
+        )
+    return labels.astype(np.int32), classes
+
+
+def _split(name: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    if "split" not in arrays:
+        return None
+    split = arrays["split"].astype(str)
+    bad = np.flatnonzero(~np.isin(split, ("train", "test")))
+    if len(bad):
+        raise UserError(f"{name}: split[{bad[0]}] is {split[bad[0]]!r}; it must be train or test")
+    return split

@@ -1,0 +1,150 @@
+"""Image files of every kind, decoded into what a backbone takes."""
+
+import os
+import struct
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+
+from jtl.data.examples import Lazy
+from jtl.data.preprocess import fit, over_white
+from jtl.errors import UserError
+from jtl.types import Preprocess
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+MEMORY_LIMIT = 2 * 2**30
+"""Sets that take more bytes than this once decoded are left on disk."""
+_ORIENTATION = 0x0112  # the EXIF tag
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+
+
+class Picture(NamedTuple):
+    """A decoded image, and what had to be done to it besides resizing."""
+
+    pixels: UInt8[np.ndarray, "size size channels"]
+    changes: tuple[str, ...]
+
+
+def decode(path: Path, preprocess: Preprocess) -> UInt8[np.ndarray, "size size channels"]:
+    """An image file in the backbone's size and channels; an error names the file."""
+    return read(path, preprocess).pixels
+
+
+def read(path: Path, preprocess: Preprocess) -> Picture:
+    """As :func:`decode`, together with what had to be done to the image."""
+    try:
+        with Image.open(path) as file:
+            file.load()
+            image, changes = _plain(file)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such file") from error
+    except PermissionError as error:
+        raise UserError(f"{path}: may not be read; change its permissions") from error
+    except _UNREADABLE as error:
+        raise UserError(
+            f"{path}: cannot be decoded ({_brief(error)}); mend or remove it"
+        ) from error
+    if image.width != image.height:
+        changes.append("cropped to a square at the centre")
+    if image.mode == "L" and preprocess.channels == 3:
+        changes.append("grey made RGB")
+    if image.mode == "RGB" and preprocess.channels == 1:
+        changes.append("RGB made grey")
+    return Picture(fit(image, preprocess), tuple(changes))
+
+
+def _brief(error: Exception) -> str:
+    """The first line of an error, without the path that PIL puts into some."""
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "no image, or of an unknown kind"
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+def _plain(image: Image.Image) -> tuple[Image.Image, list[str]]:
+    """The image upright in mode "L" or "RGB", and what was done to get there."""
+    changes = []
+    if image.getexif().get(_ORIENTATION, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+        changes.append("turned upright as its EXIF orientation says")
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        changes.append("16-bit levels made 8-bit")
+        return _eight_bits(image), changes
+    if image.mode == "F":
+        raise ValueError("floating-point levels, whose range is unknown")
+    if image.has_transparency_data:
+        drawing = image.convert("RGBA")
+        if drawing.getextrema()[3] != (255, 255):
+            changes.append("transparency laid over white")
+        return over_white(drawing), changes
+    if image.mode in ("1", "L"):
+        return image.convert("L"), changes
+    if image.mode not in ("P", "RGB"):
+        changes.append(f"{image.mode} made RGB")
+    return image.convert("RGB"), changes
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits (0 to 65,535) as 8 bits (0 to 255)."""
+    levels = np.asarray(image).astype(np.int64)
+    if levels.min() < 0 or levels.max() > 65_535:
+        raise ValueError("levels of more than 16 bits")
+    return Image.fromarray(np.rint(levels / 257).astype(np.uint8))
+
+
+@dataclass(frozen=True)
+class Files:
+    """Image files, decoded when asked for."""
+
+    paths: tuple[Path, ...]
+    names: tuple[str, ...]
+    preprocess: Preprocess
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> UInt8[np.ndarray, "size size channels"]:
+        return decode(self.paths[index], self.preprocess)
+
+    def stamp(self, index: int) -> str:
+        """Name and size of the file."""
+        return f"{self.names[index]} {self.paths[index].stat().st_size}"
+
+    def read_all(self) -> tuple[UInt8[np.ndarray, "files size size channels"], tuple[str, ...]]:
+        """All files decoded, by all cores, and what was done to how many of them."""
+        size, channels = self.preprocess.size, self.preprocess.channels
+        images = np.empty((len(self), size, size, channels), np.uint8)
+        counts: Counter[str] = Counter()
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            pictures = pool.map(lambda path: read(path, self.preprocess), self.paths)
+            for index, picture in enumerate(pictures):
+                images[index] = picture.pixels
+                counts.update(picture.changes)
+        return images, _summary(counts, len(self))
+
+
+def _summary(counts: Counter[str], total: int) -> tuple[str, ...]:
+    return tuple(f"{count} of {total} images: {change}" for change, count in sorted(counts.items()))
+
+
+def decoded_bytes(count: int, preprocess: Preprocess) -> int:
+    """What ``count`` images take in memory."""
+    return count * preprocess.size**2 * preprocess.channels
+
+
+def stack(images: Lazy, indices: Sequence[int]) -> UInt8[np.ndarray, "taken size size channels"]:
+    """Some images of a lazy set as one array."""
+    return np.stack([images[int(index)] for index in indices])
