@@ -139,6 +139,7 @@ def distillation(
     """
     require_positive("distillation: temperature", temperature)
     require_same_shape("distillation: student and teacher", student_logits, teacher_logits)
+    temperature = jnp.asarray(temperature, jnp.float32)
     teacher = jax.lax.stop_gradient(as_matrix("distillation teacher", teacher_logits))
     student = jax.nn.log_softmax(as_matrix("distillation student", student_logits) / temperature)
     teacher = jax.nn.log_softmax(teacher / temperature)
