@@ -220,7 +220,7 @@ def _update(
     gradients, (stats, terms) = jax.grad(objective, has_aux=True)(moving)
     if recipe.axis_name is not None:
         gradients = jax.lax.pmean(gradients, recipe.axis_name)
-    terms["gradient_norm"] = optax.global_norm(gradients)
+    terms["gradient_norm"] = optax.tree.norm(gradients)
     gradients = partition.merge(gradients, jax.tree.map(jnp.zeros_like, resting))
     changes, optimizer = transformation.update(gradients, state.optimizer, state.params)
     params = optax.apply_updates(state.params, changes)
