@@ -1,0 +1,42 @@
+"""What every test runs under: eight simulated devices, and jax's guards against silent mistakes."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+# The environment rather than jax's settings: tests that start jtl as a process inherit it, and so
+# do the workers of pytest-xdist, so that a program is compiled once for the whole session.
+_CACHE = "JAX_COMPILATION_CACHE_DIR"
+_OWNED = None if _CACHE in os.environ else tempfile.mkdtemp(prefix="jtl-test-compiled-")
+if _OWNED:
+    os.environ[_CACHE] = _OWNED
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import hypothesis  # noqa: E402 (after the environment that jax reads)
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+DEVICES = 8
+
+jax.config.update("jax_num_cpu_devices", DEVICES)
+# Shapes that only broadcast by chance, and keys that are bare integers, are mistakes.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_legacy_prng_key", "error")
+jax.config.update("jax_default_matmul_precision", "float32")
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+hypothesis.settings.register_profile("jtl", deadline=None, max_examples=20, derandomize=True)
+hypothesis.settings.load_profile("jtl")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Removes the session's compiled programs; workers leave them to the process they belong to."""
+    if _OWNED and not hasattr(config, "workerinput"):
+        shutil.rmtree(_OWNED, ignore_errors=True)
+
+
+@pytest.fixture
+def root() -> Path:
+    """The root of the checkout."""
+    return Path(__file__).resolve().parents[1]
