@@ -103,7 +103,8 @@ def make_training(recipe: Recipe) -> Training:
     def init(
         seed: Array, hyper: Hyperparameters, pretrained: tuple[Params, Stats] = ({}, {})
     ) -> TrainState:
-        model_key, memory_key = jax.random.split(jax.random.key(seed))
+        init_key, _ = _keys(seed)
+        model_key, memory_key = jax.random.split(init_key)
         random = _init_params(recipe, model_key)
         everything, stats = map(partition.overwrite, random, pretrained)
         params, frozen = partition.split(everything, trainable)
@@ -118,7 +119,8 @@ def make_training(recipe: Recipe) -> Training:
         )
 
     def step(state: TrainState, batch: Batch, hyper: Hyperparameters) -> tuple[TrainState, Terms]:
-        key = jax.random.fold_in(jax.random.key(state.seed), state.step)
+        _, run_key = _keys(state.seed)
+        key = jax.random.fold_in(run_key, state.step)
         augment_key, key = jax.random.split(key)
         batch = _augmented(recipe, batch, augment_key)
         progress = state.step / recipe.steps
@@ -139,11 +141,20 @@ def make_training(recipe: Recipe) -> Training:
     return Training(init, step)
 
 
+def _keys(seed: Array) -> jax.Array:
+    """The keys of initialisation and of training.
+
+    They are split before anything is folded in: ``split(key)[i]`` equals ``fold_in(key, i)``.
+    """
+    return jax.random.split(jax.random.key(seed))
+
+
 def _init_params(recipe: Recipe, key: jax.Array) -> tuple[Params, Stats]:
     """The model's parameters and, under their own names, those of the method's networks."""
-    params, stats = recipe.model.init(key)
+    model_key, networks_key = jax.random.split(key)
+    params, stats = recipe.model.init(model_key)
     for index, (name, network) in enumerate(sorted(recipe.method.networks.items())):
-        params[name], network_stats = network.init(jax.random.fold_in(key, index))
+        params[name], network_stats = network.init(jax.random.fold_in(networks_key, index))
         if network_stats:
             raise ValueError(f"the network {name} of a method must hold no running statistics")
     return params, stats
@@ -235,7 +246,7 @@ def _scope(
     key: jax.Array,
     train: Train,
 ) -> Scope:
-    call_key, scope_key = jax.random.split(key)
+    call_key, forward_key, scope_key = jax.random.split(key, 3)
     calls = itertools.count()
 
     def call(name: str, inputs: Any) -> Any:
@@ -245,7 +256,7 @@ def _scope(
         return network.apply(params, {}, inputs, train=True, rng=rng)[0]
 
     def again(inputs: Array, params: Params | None = None) -> Outputs:
-        rng = jax.random.fold_in(forward.local_key(call_key, recipe.axis_name), next(calls))
+        rng = jax.random.fold_in(forward.local_key(forward_key, recipe.axis_name), next(calls))
         local = forward.local_slice(inputs, recipe.axis_name)
         merged = partition.merge(state.params if params is None else params, state.frozen)
         outputs, _ = recipe.model.apply(merged, state.stats, local, train=train, rng=rng)
