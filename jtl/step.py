@@ -5,7 +5,6 @@ The same function runs under ``jit`` on one device or many, under ``pmap`` with 
 """
 
 import itertools
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from jtl import forward, optimizers, partition
+from jtl.errors import UserError, nearest
 from jtl.types import (
     Array,
     Batch,
@@ -43,6 +43,8 @@ class Training(NamedTuple):
     statistics, by path, that take the place of random ones."""
     step: Callable[[TrainState, Batch, Hyperparameters], tuple[TrainState, Terms]]
     """``step(state, batch, hyper) -> (state, metrics)``."""
+    begin: Callable[[Array, Hyperparameters, Params, Stats], TrainState]
+    """``begin(seed, hyper, params, stats) -> state``, before the first step of given values."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,18 @@ def make_training(recipe: Recipe) -> Training:
     """Builds ``init`` and ``step``. Labels and groups are decided here, once, from shapes alone.
 
     Raises:
-      UserError: a parameter matches no rule, a rule decides no parameter, or nothing trains.
+      UserError: a parameter matches no rule, a rule decides no parameter, a label or a factor is
+        unknown, or a phase has nothing to train.
     """
+    if recipe.batch_norm not in forward.BATCH_NORM:
+        hint = nearest(recipe.batch_norm, forward.BATCH_NORM)
+        raise UserError(f"batch_norm: there is no {recipe.batch_norm!r}; {hint}")
     shapes, _ = jax.eval_shape(lambda: _init_params(recipe, jax.random.key(0)))
     labels = partition.label(shapes, recipe.rules)
     trainable = partition.keep(labels, lambda name: name != partition.FREEZE)
-    groups, factors = _groups(recipe, partition.split(labels, trainable)[0])
+    groups, factors = optimizers.groups(
+        labels, recipe.method.phases, recipe.factors, recipe.block_factors
+    )
 
     def transformation(hyper: Hyperparameters, progress: Array, phase: int | None = None) -> Any:
         return optimizers.grouped(
@@ -96,17 +104,17 @@ def make_training(recipe: Recipe) -> Training:
             progress,
             groups,
             factors,
-            moving=lambda name: phase is None or _moves(name, phase),
+            moving=lambda name: phase is None or optimizers.moves(name, phase),
             clip=recipe.clip,
         )
 
     def init(
         seed: Array, hyper: Hyperparameters, pretrained: tuple[Params, Stats] = ({}, {})
     ) -> TrainState:
-        init_key, _ = _keys(seed)
-        model_key, memory_key = jax.random.split(init_key)
-        random = _init_params(recipe, model_key)
-        everything, stats = map(partition.overwrite, random, pretrained)
+        random = _init_params(recipe, _keys(seed).model)
+        return begin(seed, hyper, *map(partition.overwrite, random, pretrained))
+
+    def begin(seed: Array, hyper: Hyperparameters, everything: Params, stats: Stats) -> TrainState:
         params, frozen = partition.split(everything, trainable)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
@@ -115,12 +123,11 @@ def make_training(recipe: Recipe) -> Training:
             frozen=frozen,
             stats=stats,
             optimizer=transformation(hyper, jnp.zeros(())).init(params),
-            memory=recipe.method.remember(params, memory_key),
+            memory=recipe.method.remember(params, _keys(seed).memory),
         )
 
     def step(state: TrainState, batch: Batch, hyper: Hyperparameters) -> tuple[TrainState, Terms]:
-        _, run_key = _keys(state.seed)
-        key = jax.random.fold_in(run_key, state.step)
+        key = jax.random.fold_in(_keys(state.seed).steps, state.step)
         augment_key, key = jax.random.split(key)
         batch = _augmented(recipe, batch, augment_key)
         progress = state.step / recipe.steps
@@ -128,25 +135,61 @@ def make_training(recipe: Recipe) -> Training:
         updates = itertools.count()
         for index, phase in enumerate(recipe.method.phases):
             move = transformation(hyper, progress, index)
-            mask = partition.keep(groups, lambda name, index=index: _moves(name, index))
+            mask = partition.keep(groups, lambda name, index=index: optimizers.moves(name, index))
             for _ in range(phase.repeats):
                 update_key = jax.random.fold_in(key, next(updates))
                 state, terms = _update(
                     recipe, phase, move, mask, state, batch, hyper, progress, update_key
                 )
-            metrics |= terms if len(recipe.method.phases) == 1 else _named(phase, terms)
+                metrics |= terms if len(recipe.method.phases) == 1 else _named(phase, terms)
         memory = recipe.method.update_memory(state.memory, state.params, hyper)
         return state._replace(step=state.step + 1, memory=memory), metrics
 
-    return Training(init, step)
+    return Training(init, step, begin)
 
 
-def _keys(seed: Array) -> jax.Array:
-    """The keys of initialisation and of training.
+def repartition(state: TrainState, training: Training, hyper: Hyperparameters) -> TrainState:
+    """The same run under other rules: a schedule of rules is a call between its stages.
 
-    They are split before anything is folded in: ``split(key)[i]`` equals ``fold_in(key, i)``.
+    For gradual unfreezing and for linear-probe-then-fine-tune. No parameter, statistic or step
+    changes. A group of leaves that all trained in one group before keeps its optimizer state; a
+    group with a newcomer starts afresh, since Adam counts steps once a group (give newcomers a
+    label of their own to leave the others' state alone). The method keeps what it remembers and
+    remembers newcomers as they are now: the teacher of a frozen leaf was that leaf.
+
+    Args:
+      state: of a run of the same model and method.
+      training: with the rules that hold from now on.
+      hyper: as for the step.
     """
-    return jax.random.split(jax.random.key(seed))
+    everything = partition.merge(state.params, state.frozen)
+    fresh = training.begin(state.seed, hyper, everything, state.stats)
+    return fresh._replace(
+        step=state.step,
+        optimizer=optimizers.carried(fresh.optimizer, state.optimizer),
+        memory=_kept(fresh.memory, state.memory),
+    )
+
+
+def _kept(fresh: Params, memory: Params) -> Params:
+    """``fresh`` with the leaves of ``memory`` wherever it has them."""
+    return {
+        key: _kept(value, memory.get(key, {}))
+        if isinstance(value, dict)
+        else memory.get(key, value)
+        for key, value in fresh.items()
+    }
+
+
+class _Keys(NamedTuple):
+    model: jax.Array
+    memory: jax.Array
+    steps: jax.Array
+
+
+def _keys(seed: Array) -> _Keys:
+    """Split before any step is folded in: ``split(key)[i]`` equals ``fold_in(key, i)``."""
+    return _Keys(*jax.random.split(jax.random.key(seed), 3))
 
 
 def _init_params(recipe: Recipe, key: jax.Array) -> tuple[Params, Stats]:
@@ -158,29 +201,6 @@ def _init_params(recipe: Recipe, key: jax.Array) -> tuple[Params, Stats]:
         if network_stats:
             raise ValueError(f"the network {name} of a method must hold no running statistics")
     return params, stats
-
-
-def _groups(recipe: Recipe, labels: Params) -> tuple[Params, dict[str, float]]:
-    """Splits labels by block factor and by the phases that move them: ``label|block|phases``."""
-    factors: dict[str, float] = {}
-
-    def name(path: str, label: str) -> str:
-        block = next((b for b in recipe.block_factors if path.startswith(b + "/")), "")
-        moved_by = (
-            str(index)
-            for index, phase in enumerate(recipe.method.phases)
-            if any(re.fullmatch(pattern, path) for pattern in phase.trains)
-        )
-        group = f"{label}|{block}|{','.join(moved_by)}"
-        label_factor = 1.0 if label == partition.TRAIN else recipe.factors[label]
-        factors[group] = label_factor * recipe.block_factors.get(block, 1.0)
-        return group
-
-    return partition.map_paths(name, labels), factors
-
-
-def _moves(group: str, phase: int) -> bool:
-    return str(phase) in group.rpartition("|")[2].split(",")
 
 
 def _augmented(recipe: Recipe, batch: Batch, key: jax.Array) -> Batch:
