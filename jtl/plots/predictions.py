@@ -109,8 +109,7 @@ def _reliability(
         bar.set_alpha(alpha)
     above.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=(0, (4, 3)))
     if position == 0:
-        above.text(0.02, 0.97, "on the dashed line,
-confidence is earned", color=MUTED, va="top")
+        above.text(0.02, 0.97, "on the dashed line,\nconfidence is earned", color=MUTED, va="top")
     error = ece(probabilities, labels)
     above.set_title(f"{words(split).capitalize()}: calibration error {100 * error:.1f} %")
     above.set_xlim(0, 1)
