@@ -56,11 +56,12 @@ def _read(name: str, path: Path) -> dict[str, np.ndarray]:
     if not path.exists():
         raise UserError(f"{name}: there is no such file (looked for {path.absolute()})")
     try:
-        archive = np.load(path, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            raise UserError(f"{name}: holds one bare array; write it with numpy.savez(inputs=...)")
-        with archive:
-            arrays = dict(archive)
+        with path.open("rb") as file:  # opened here, for numpy leaves a broken file open
+            archive = np.load(file, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
+                raise UserError(f"{name}: holds one bare array; write numpy.savez(inputs=...)")
+            with archive:
+                arrays = dict(archive)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         if "pickle" in str(error).lower():
             cause = "it is no npz file, or holds Python objects, which are never loaded"
@@ -160,5 +161,7 @@ def _split(name: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
     split = arrays["split"].astype(str)
     bad = np.flatnonzero(~np.isin(split, ("train", "test")))
     if len(bad):
-        raise UserError(f"{name}: split[{bad[0]}] is {split[bad[0]]!r}; it must be train or test")
+        raise UserError(
+            f"{name}: split[{bad[0]}] is {str(split[bad[0]])!r}; it must be train or test"
+        )
     return split

@@ -1,0 +1,188 @@
+"""``tfds:NAME[/config]``: a data set prepared by TensorFlow Datasets, read without TensorFlow.
+
+It must have been prepared as ``array_record`` (``download_and_prepare`` of a builder made with
+``file_format="array_record"``), for the default file format needs TensorFlow to be read.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from jtl.data.examples import Examples
+from jtl.data.images import MEMORY_LIMIT, decoded_bytes
+from jtl.data.preprocess import fit
+from jtl.errors import UserError, nearest
+from jtl.types import Preprocess
+
+SPLITS = ("train", "test")
+
+
+def load(
+    argument: str, preprocess: Preprocess | None, *, memory_limit: int = MEMORY_LIMIT
+) -> Examples:
+    """A prepared data set: by name below $TFDS_DATA_DIR, or by the path of its directory.
+
+    Splits called train and test are kept apart; without both, all examples make one set. The
+    inputs and labels are the data set's supervised keys, or its only features of fitting kind.
+    A set of images that takes more than ``memory_limit`` bytes once decoded stays on disk.
+    """
+    import tensorflow_datasets as tfds  # takes seconds to import
+
+    name = f"tfds:{argument}"
+    builder = tfds.builder_from_directory(str(_directory(name, argument)))
+    if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+        raise UserError(
+            f"{name}: is stored as {builder.info.file_format.value}, which needs TensorFlow; "
+            "prepare it again with file_format='array_record'"
+        )
+    splits, notes = _splits(name, builder)
+    features = builder.info.features
+    input_key, label_key = _keys(name, builder.info, tfds.features.ClassLabel)
+    skip = {input_key: tfds.decode.SkipDecoding()}
+    undecoded = skip if isinstance(features[input_key], tfds.features.Image) else None
+    records = Records(
+        name, tuple(builder.as_data_source(split=split) for split in splits), input_key, preprocess
+    )
+    labels, classes = None, ()
+    if label_key is None:
+        notes += ("no labels were found",)
+    else:
+        sources = [builder.as_data_source(split=s, decoders=undecoded) for s in splits]
+        classes = tuple(features[label_key].names)
+        labels = _labels(name, [row[label_key] for source in sources for row in source], classes)
+    if preprocess is None or decoded_bytes(len(records), preprocess) <= memory_limit:
+        inputs = np.stack([records[index] for index in range(len(records))])
+    else:
+        inputs = records
+        notes += ("too large for memory: images are decoded as they are needed",)
+    return Examples(
+        name=name,
+        inputs=inputs,
+        labels=labels,
+        classes=classes,
+        names=np.array([records.stamp(index) for index in range(len(records))]),
+        identities=np.array([records.stamp(index) for index in range(len(records))]),
+        split=np.repeat(splits, [len(s) for s in records.sources]) if splits == SPLITS else None,
+        notes=notes,
+    )
+
+
+@dataclass(frozen=True)
+class Records:
+    """The inputs of a data set's splits, one after another, decoded when asked for."""
+
+    name: str
+    sources: tuple[Any, ...]
+    key: str
+    preprocess: Preprocess | None
+
+    def __len__(self) -> int:
+        return sum(len(source) for source in self.sources)
+
+    def _locate(self, index: int) -> tuple[Any, int]:
+        for source in self.sources:
+            if index < len(source):
+                return source, index
+            index -= len(source)
+        raise IndexError(index)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        source, position = self._locate(index)
+        value = np.asarray(source[position][self.key])
+        if self.preprocess is None:
+            return self._vector(index, value)
+        return self._image(index, value, self.preprocess)
+
+    def _vector(self, index: int, value: np.ndarray) -> np.ndarray:
+        if value.ndim != 1 or value.dtype.kind not in "fiub" or not np.isfinite(value).all():
+            raise UserError(
+                f"{self.name}: {self.key} of example {index} is {value.dtype} of shape "
+                f"{value.shape}, but this backbone takes vectors of finite numbers"
+            )
+        return value.astype(np.float32)
+
+    def _image(
+        self, index: int, value: np.ndarray, preprocess: Preprocess
+    ) -> UInt8[np.ndarray, "size size channels"]:
+        if value.dtype != np.uint8 or value.ndim != 3 or value.shape[2] not in (1, 3):
+            raise UserError(
+                f"{self.name}: {self.key} of example {index} is {value.dtype} of shape "
+                f"{value.shape}, but this backbone takes images: uint8, grey or RGB"
+            )
+        return fit(Image.fromarray(value[..., 0] if value.shape[2] == 1 else value), preprocess)
+
+    def stamp(self, index: int) -> str:
+        """The data set and the position in it: a prepared data set does not change."""
+        return f"{self.name}[{index}]"
+
+
+def _directory(name: str, argument: str) -> Path:
+    """The directory of the newest version that was prepared."""
+    root = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+    for base in (Path(argument).expanduser(), root / argument):
+        if (base / "dataset_info.json").exists():
+            return base
+        versions = [path.parent for path in base.glob("*/dataset_info.json")]
+        if versions:
+            return max(versions, key=_version)
+    configs = sorted({path.parent.parent.name for path in root.glob(f"{argument}/*/*/*_info.json")})
+    if configs:
+        raise UserError(f"{name}: name a config too: {', '.join(f'{name}/{c}' for c in configs)}")
+    prepared = {path.relative_to(root).parts[0] for path in root.glob("**/dataset_info.json")}
+    raise UserError(
+        f"{name}: no such data set was prepared in {root} (set TFDS_DATA_DIR to look elsewhere); "
+        f"{nearest(argument, prepared)}"
+    )
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    return tuple(int(part) for part in path.name.split(".") if part.isdigit())
+
+
+def _splits(name: str, builder: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The splits to read, and what was passed over."""
+    present = tuple(split for split, info in builder.info.splits.items() if info.num_examples)
+    if not present:
+        raise UserError(f"{name}: holds no examples")
+    if not set(SPLITS) <= set(present):
+        return present, ()
+    others = [split for split in present if split not in SPLITS]
+    return SPLITS, (f"only train and test are read, not {', '.join(others)}",) if others else ()
+
+
+def _keys(name: str, info: Any, class_label: type) -> tuple[str, str | None]:
+    """The names of the features that hold inputs and labels."""
+    features = info.features
+    if info.supervised_keys is not None:
+        input_key, label_key = info.supervised_keys[:2]
+        if isinstance(features[label_key], class_label):
+            return input_key, label_key
+        raise UserError(f"{name}: its label {label_key!r} is no ClassLabel, so it has no classes")
+    labels = [key for key, feature in features.items() if isinstance(feature, class_label)]
+    inputs = [
+        key
+        for key, feature in features.items()
+        if key not in labels and len(feature.shape or ()) in (1, 3)
+    ]
+    if len(inputs) != 1 or len(labels) > 1:
+        raise UserError(
+            f"{name}: cannot tell inputs and labels among {', '.join(features)}; "
+            "prepare it with supervised_keys"
+        )
+    return inputs[0], labels[0] if labels else None
+
+
+def _labels(name: str, values: list[Any], classes: tuple[str, ...]) -> np.ndarray:
+    labels = np.array(values, np.int32)
+    bad = np.flatnonzero((labels < 0) | (labels >= len(classes)))
+    if len(bad):
+        raise UserError(
+            f"{name}: the label of example {bad[0]} is {labels[bad[0]]}, but it has "
+            f"{len(classes)} classes, numbered from 0"
+        )
+    return labels
