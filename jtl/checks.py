@@ -16,15 +16,15 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "batch_norm": ("joint", "separate", "frozen"),
     "parallel": ("jit", "pmap"),
     "keep.criterion": ("information_maximization", "entropy", "source_risk"),
-    "data.augment": ("none",),
+    "data.augment": ("none", "shift", "flip"),
 }
 
 Range = tuple[Callable[[float], bool], str]
 _NATURAL: Range = (lambda value: value >= 0, "0 or more")
 _COUNT: Range = (lambda value: value >= 1, "1 or more")
 _POSITIVE: Range = (lambda value: value > 0, "greater than 0")
-_INSIDE: Range = (lambda value: 0 < value < 1, "between 0 and 1, both excluded")
-_FRACTION: Range = (lambda value: 0 <= value < 1, "from 0 to below 1")
+_INSIDE: Range = (lambda value: 0 < value < 1, "above 0 and below 1")
+_FRACTION: Range = (lambda value: 0 <= value < 1, "at least 0 and below 1")
 
 RANGES: Mapping[str, Range] = {
     "seed": (lambda value: 0 <= value < 2**32, "from 0 to 4294967295"),
@@ -64,7 +64,7 @@ def check(config: Config) -> None:
             raise UserError(f"{key}: expected a finite number, got {value}")
     for key, (holds, meaning) in RANGES.items():
         if not holds(values[key]):
-            raise UserError(f"{key}: expected {meaning}, got {values[key]}")
+            raise UserError(f"{key} is {values[key]}; it must be {meaning}")
     registry.require("method", config.method.name, "method.name")
     _check_data(config)
     _check_backbone(config.model.backbone)

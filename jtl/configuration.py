@@ -213,7 +213,7 @@ def _blaming(file: Path) -> Iterator[None]:
 
 def _message(error: Exception) -> str:
     """What an exception says, shortened to its hint for a misspelt section of a config."""
-    text = str(error).strip("'\"")
+    text = str(error)
     if hint := re.search(r'Did you mean "(\w+)" instead of "(\w+)"', text):
         return f"no key {hint[2]}; did you mean {hint[1]}?"
     return " ".join(text.split())[:300]

@@ -5,6 +5,7 @@ are open: ``method`` gets its strengths and ``optimizer.groups`` its groups from
 """
 
 import ast
+import difflib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -57,8 +58,8 @@ def merge(config: Config, given: Config, where: str, prefix: str = "") -> None:
         elif prefix.rstrip(".") in OPEN:
             config[key] = _scalar(value, f"{where}: {dotted}")
         else:
-            root = [name for name, _ in walk(config, prefix)]
-            raise UserError(f"{where}: unknown key {dotted}; {nearest(dotted, root)}")
+            names = [name for name, _ in walk(config, prefix)]
+            raise UserError(f"{where}: unknown key {dotted}; {_hint(dotted, names)}")
 
 
 def apply(config: Config, settings: Sequence[str]) -> None:
@@ -153,7 +154,16 @@ def _find(config: Config, key: str) -> tuple[Config, str]:
 
 def _unknown(config: Config, key: str) -> UserError:
     names = [name for name, _ in walk(config)]
-    leaf = key.rpartition(".")[2]
-    same = [name for name in names if name.rpartition(".")[2] == leaf]
-    hint = f"did you mean {' or '.join(same)}?" if same else nearest(key, names)
-    return UserError(f"unknown key --config.{key}; {hint}")
+    return UserError(f"unknown key --config.{key}; {_hint(key, names)}")
+
+
+def _hint(key: str, names: Sequence[str]) -> str:
+    """The key of that name in another section, a like one in its own, or a like one anywhere."""
+    section, _, leaf = key.rpartition(".")
+    found = [name for name in names if name.rpartition(".")[2] == leaf]
+    if not found:
+        own = {
+            name.rpartition(".")[2]: name for name in names if name.rpartition(".")[0] == section
+        }
+        found = [own[close] for close in difflib.get_close_matches(leaf, own)]
+    return f"did you mean {' or '.join(found)}?" if found else nearest(key, names)

@@ -27,7 +27,7 @@ DATA: Mapping[str, str] = {
 
 BACKBONES: Mapping[str, str] = {
     "package": "jtl.models.backbone:package",
-    "run": "jtl.models.backbone:run",
+    "run": "jtl.models.saved:backbone",
     "random": "jtl.models.backbone:random",
 }
 """The part of ``model.backbone`` before the colon."""

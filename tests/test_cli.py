@@ -1,0 +1,255 @@
+"""The command line: every mistake is one line, exit code 2, before JAX starts."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jtl import cli, configuration
+
+GOOD = """
+from jtl import configuration
+
+def get_config(name: str = "x"):
+    config = configuration.defaults()
+    config.data.source = "embedded:mnist"
+    config.model.backbone = "random:tiny"
+    config.method.name = "dann"
+    config.method.strength = 0.3
+    config.method.width = 16
+    return config
+"""
+
+PLAIN = GOOD.replace('name: str = "x"', "")
+
+# What the config file says instead, and one thing that the message has to name.
+FILES = {
+    "sets an unknown key": ("config.sede = 1", "did you mean seed?"),
+    "sets an unknown nested key": ("config.model.backbne = 'x'", "did you mean model.backbone?"),
+    "misspells a section": ("config.modle.backbone = 'x'", "did you mean model?"),
+    "sets the wrong type": ("config.steps = 'many'", "expected an integer, got 'many'"),
+    "sets a float where a count is": ("config.steps = 10.0", "expected an integer, got 10.0"),
+    "sets a boolean where a count is": ("config.steps = True", "expected an integer, got True"),
+    "replaces a section": ("config.model = 'x'", "expected a section"),
+    "sets a value as a section": ("config.steps = {'a': 1}", "expected an integer, got a section"),
+    "gives a list as strength": ("config.method.strength = [1]", "method.strength: expected a num"),
+    "raises": ("1 / 0", ":6: ZeroDivisionError: division by zero"),
+    "fails to import": (
+        "import no_such_module",
+        ":6: ModuleNotFoundError: No module named 'no_such_module'",
+    ),
+    "is no Python": ("x = = 1", ":6: SyntaxError"),
+    "returns nothing": ("return None", "returned NoneType, not a ConfigDict"),
+    "sets no backbone": ("config.model.backbone = ''", "model.backbone is not set"),
+    "sets no source": ("config.data.source = ''", "data.source is not set"),
+}
+
+# An argument of the command line after `config.py`, and what the message has to name.
+ARGUMENTS = {
+    "unknown key": ("--config.sede=1", "unknown key --config.sede; did you mean seed?"),
+    "unknown nested key": ("--config.optimizer.lerning_rate=1", "optimizer.learning_rate?"),
+    "unknown section": ("--config.optimiser.momentum=0", "did you mean optimizer.momentum?"),
+    "key in the wrong section": (
+        "--config.learning_rate=1",
+        "did you mean optimizer.learning_rate",
+    ),
+    "misspelt strength": ("--config.method.strenght=1", "did you mean method.strength?"),
+    "key below a value": ("--config.steps.more=1", "unknown key --config.steps.more"),
+    "a section": ("--config.method=dann", "is a section; set --config.method.name"),
+    "an empty section": ("--config.optimizer.groups=1", "is a section; set its keys"),
+    "no value": ("--config.steps", "--config.steps has no value"),
+    "an empty value": ("--config.steps=", "--config.steps has no value"),
+    "no key": ("--config.=1", "unknown key"),
+    "a word for a count": ("--config.steps=many", "expected an integer, got 'many'"),
+    "a float for a count": ("--config.steps=100.0", "expected an integer, got 100.0"),
+    "an exponent for a count": ("--config.steps=1e3", "expected an integer, got 1000.0"),
+    "a word for a number": ("--config.optimizer.learning_rate=fast", "expected a number"),
+    "a word for a strength": ("--config.method.strength=high", "expected a number, got 'high'"),
+    "nan": ("--config.optimizer.learning_rate=nan", "expected a finite number, got nan"),
+    "an infinite strength": ("--config.method.strength=inf", "expected a finite number"),
+    "no steps": ("--config.steps=0", "steps is 0; it must be 1 or more"),
+    "a negative rate": (
+        "--config.optimizer.learning_rate=-0.1",
+        "learning_rate is -0.1; it must be greater than 0",
+    ),
+    "an empty batch": ("--config.batch_size=0", "batch_size is 0; it must be 1 or more"),
+    "a negative seed": ("--config.seed=-1", "seed is -1; it must be from 0"),
+    "all held out": ("--config.data.test_fraction=1", "data.test_fraction is"),
+    "nothing held out": ("--config.data.test_fraction=0.0", "data.test_fraction is"),
+    "everything dropped": ("--config.model.dropout=1", "model.dropout is 1.0; it must"),
+    "growing layers": ("--config.optimizer.layer_decay=1.5", "optimizer.layer_decay is 1.5"),
+    "never evaluated": ("--config.eval_every=0", "eval_every is 0; it must be 1"),
+    "no checkpoint kept": ("--config.keep.latest=0", "keep.latest is 0; it must be 1"),
+    "unknown optimizer": ("--config.optimizer.name=adam", "did you mean adamw?"),
+    "unknown schedule": ("--config.optimizer.schedule=step", "valid: constant, cosine, inverse"),
+    "unknown batch norm": ("--config.batch_norm=seperate", "did you mean separate?"),
+    "unknown mapping": ("--config.parallel=pmapp", "did you mean pmap"),
+    "unknown criterion": ("--config.keep.criterion=accuracy", "valid: entropy, information_maxi"),
+    "unknown augmentation": ("--config.data.augment=nonne", "did you mean none?"),
+    "unknown method": ("--config.method.name=dan", "did you mean dann?"),
+    "unknown data": ("--config.data.source=folders:x", "did you mean folder?"),
+    "data of no kind": ("--config.data.target=photos", "write embedded:..., folder:..."),
+    "data of no name": ("--config.data.target=tfds:", "names nothing after the colon"),
+    "missing folder": ("--config.data.target=folder:no/such", "data.target: no folder no/such"),
+    "missing arrays": ("--config.data.source=arrays:no.npz", "data.source: no file no.npz"),
+    "unknown backbone": ("--config.model.backbone=pakage:x", "did you mean package?"),
+    "missing run": ("--config.model.backbone=run:no/such", "no run in no/such"),
+    "rules of no shape": ("--config.partition=('head', 'train')", "expected a pair"),
+    "rules of no pairs": ("--config.partition=(('head',),)", "expected a pair"),
+    "no rules": ("--config.partition=()", "partition: expected (('pattern', 'label'), ...)"),
+    "rules that are a word": ("--config.partition=head", "expected a tuple, got 'head'"),
+    "a malformed pattern": ("--config.partition=(('he(ad', 'train'),)", "'he(ad' is malformed"),
+    "an unknown label": ("--config.partition=(('.*', 'frozen'),)", "label 'frozen'; did you mean"),
+    "unfreezing without rules": ("--config.unfreeze=(0.5,)", "unfreeze[0]: expected (progress"),
+    "unfreezing too late": ("--config.unfreeze=((2, (('.*', 'train'),)),)", "2 is not between 0"),
+    "unknown flag": ("--wrkdir=x", "unknown flag --wrkdir; did you mean --workdir?"),
+    "a key without its prefix": ("--steps=10", "unknown flag --steps; did you mean --config.steps"),
+    "a stray setting": ("steps=10", "stray argument 'steps=10'"),
+    "a stray word": ("fast", "stray argument 'fast'"),
+    "no workdir": ("--workdir", "--workdir has no value"),
+    "a workdir that is a file": ("--workdir=config.py", "config.py is a file, not a folder"),
+    "a workdir below a file": ("--workdir=config.py/run", "config.py is a file, not a folder"),
+}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder with a config.py in it, as the current one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.py").write_text(GOOD)
+    (tmp_path / "plain.py").write_text(PLAIN)
+    (tmp_path / "needs.py").write_text(GOOD.replace(' = "x"', ""))
+    return tmp_path
+
+
+def error_of(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """Runs a command that has to fail, and returns its one line."""
+    assert cli.main(argv) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("jtl: error: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+@pytest.mark.parametrize("case", ARGUMENTS)
+def test_a_mistake_on_the_command_line_is_one_line(
+    case: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argument, expected = ARGUMENTS[case]
+    assert expected in error_of(capsys, "config.py", argument)
+    assert not (here / "runs").exists()
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_a_mistake_in_a_config_file_is_one_line_that_names_the_file(
+    case: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line, expected = FILES[case]
+    text = GOOD.replace("    return config", f"    {line}\n    return config")
+    if ":6:" in expected:
+        text = GOOD.replace("    config.data", f"    {line}\n    config.data", 1)
+    (here / "config.py").write_text(text)
+    message = error_of(capsys, "config.py")
+    assert expected in message
+    if "is not set" not in expected:
+        assert "config.py" in message
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("confg.py", "confg.py does not exist; did you mean config.py?"),
+        ("config", "config does not exist; did you mean config.py?"),
+        (".", "is a folder"),
+        ("plain.py:x", "plain.py takes no argument after the colon"),
+        ("needs.py", "needs.py needs an argument: needs.py:NAME"),
+        ("--config.steps=3", "no config file"),
+    ],
+)
+def test_a_mistake_in_the_file_name_is_one_line(
+    spec: str, expected: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert expected in error_of(capsys, spec)
+
+
+def test_other_files_are_no_configs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "empty.py").write_text("")
+    (here / "config.json").write_text("{}")
+    assert "empty.py defines no get_config()" in error_of(capsys, "empty.py")
+    assert "config.json is no Python file" in error_of(capsys, "config.json")
+
+
+def test_a_key_set_twice_is_an_error(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = error_of(capsys, "config.py", "--config.steps=1", "--config.steps=2")
+    assert "--config.steps is given twice: 1 and 2" in message
+    assert "given twice" in error_of(capsys, "config.py", "--workdir=a", "--workdir=b")
+
+
+def test_mistakes_are_reported_without_starting_jax(here: Path) -> None:
+    code = (
+        "import sys; from jtl import cli;"
+        "code = cli.main(['config.py', '--config.sede=1']);"
+        "print([code, 'jax' in sys.modules, 'numpy' in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=here
+    )
+    assert json.loads(result.stdout.lower()) == [2, False, False]
+
+
+def test_a_study_takes_no_settings(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "question.py").write_text("def study():\n    return None\n")
+    message = error_of(capsys, "question.py", "--config.steps=3")
+    assert "question.py is a study: it takes no --config" in message
+
+
+def test_a_good_config_is_trained_in_the_folder_of_its_name(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = []
+    train = type(sys)("jtl.train")
+    train.run = lambda config, workdir: called.append((config, workdir)) or 7
+    monkeypatch.setitem(sys.modules, "jtl.train", train)
+    monkeypatch.setattr("jtl.train", train, raising=False)
+
+    assert cli.main(["config.py:a/b", "--config.steps=3"]) == 7
+    assert cli.main(["plain.py", "--workdir", "elsewhere"]) == 7
+    (first, folder), (second, other) = called
+    assert (first.steps, folder) == (3, Path("runs/config-a-b"))
+    assert (second.steps, other) == (configuration.defaults().steps, Path("elsewhere"))
+
+
+def test_a_study_is_run_in_the_folder_of_its_name(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = []
+    studies = type(sys)("jtl.study")
+    studies.run = lambda study, workdir: called.append((study, workdir)) or 0
+    monkeypatch.setitem(sys.modules, "jtl.study", studies)
+    monkeypatch.setattr("jtl.study", studies, raising=False)
+    (here / "question.py").write_text("def study(seeds: int = 3):\n    return seeds\n")
+
+    assert cli.main(["question.py"]) == 0
+    assert cli.main(["question.py:5"]) == 0
+    assert called == [(3, Path("runs/question")), (5, Path("runs/question-5"))]
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["config.py", "--help"], ["-h"]])
+def test_help_says_how_to_call(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(argv) == 0
+    assert "jtl CONFIG.py[:argument]" in capsys.readouterr().out
+
+
+def test_no_command_is_an_error_that_says_how_to_call(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 2
+    assert "jtl CONFIG.py[:argument]" in capsys.readouterr().err
+
+
+def test_the_module_runs_as_a_command() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "jtl", "--version"], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.startswith("jtl ")
