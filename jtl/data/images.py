@@ -3,11 +3,11 @@
 import os
 import struct
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -47,17 +47,32 @@ def decode(path: Path, preprocess: Preprocess) -> UInt8[np.ndarray, "size size c
 def read(path: Path, preprocess: Preprocess) -> Picture:
     """As :func:`decode`, together with what had to be done to the image."""
     try:
-        with Image.open(path) as file:
-            file.load()
-            image, changes = _plain(file)
+        with path.open("rb") as file:
+            return read_stream(file, str(path), preprocess)
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no such file") from error
     except PermissionError as error:
         raise UserError(f"{path}: may not be read; change its permissions") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def read_stream(file: BinaryIO, where: str, preprocess: Preprocess) -> Picture:
+    """As :func:`read`, from an open file; ``where`` names it in errors."""
+    try:
+        with Image.open(file) as opened:
+            opened.load()
+            image, changes = _plain(opened)
     except _UNREADABLE as error:
         raise UserError(
-            f"{path}: cannot be decoded ({_brief(error)}); mend or remove it"
+            f"{where}: cannot be decoded ({_brief(error)}); mend or remove it"
         ) from error
+    return finish(image, changes, preprocess)
+
+
+def finish(image: Image.Image, changes: Sequence[str], preprocess: Preprocess) -> Picture:
+    """An image of mode "L" or "RGB" as the backbone wants it, ``changes`` having been made."""
+    changes = list(changes)
     if image.width != image.height:
         changes.append("cropped to a square at the centre")
     if image.mode == "L" and preprocess.channels == 3:
@@ -125,19 +140,22 @@ class Files:
 
     def read_all(self) -> tuple[UInt8[np.ndarray, "files size size channels"], tuple[str, ...]]:
         """All files decoded, by all cores, and what was done to how many of them."""
-        size, channels = self.preprocess.size, self.preprocess.channels
-        images = np.empty((len(self), size, size, channels), np.uint8)
-        counts: Counter[str] = Counter()
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             pictures = pool.map(lambda path: read(path, self.preprocess), self.paths)
-            for index, picture in enumerate(pictures):
-                images[index] = picture.pixels
-                counts.update(picture.changes)
-        return images, _summary(counts, len(self))
+            return gather(pictures, len(self), self.preprocess)
 
 
-def _summary(counts: Counter[str], total: int) -> tuple[str, ...]:
-    return tuple(f"{count} of {total} images: {change}" for change, count in sorted(counts.items()))
+def gather(
+    pictures: Iterable[Picture], count: int, preprocess: Preprocess
+) -> tuple[UInt8[np.ndarray, "pictures size size channels"], tuple[str, ...]]:
+    """``count`` pictures as one array, and what was done to how many of them."""
+    images = np.empty((count, preprocess.size, preprocess.size, preprocess.channels), np.uint8)
+    counts: Counter[str] = Counter()
+    for index, picture in enumerate(pictures):
+        images[index] = picture.pixels
+        counts.update(picture.changes)
+    notes = [f"{done} of {count} images: {change}" for change, done in sorted(counts.items())]
+    return images, tuple(notes)
 
 
 def decoded_bytes(count: int, preprocess: Preprocess) -> int:

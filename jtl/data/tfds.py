@@ -4,18 +4,18 @@ It must have been prepared as ``array_record`` (``download_and_prepare`` of a bu
 ``file_format="array_record"``), for the default file format needs TensorFlow to be read.
 """
 
+import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 
-from jtl.data.examples import Examples
-from jtl.data.images import MEMORY_LIMIT, decoded_bytes
-from jtl.data.preprocess import fit
+from jtl.data.examples import Examples, Inputs
+from jtl.data.images import MEMORY_LIMIT, Picture, decoded_bytes, finish, gather, read_stream
 from jtl.errors import UserError, nearest
 from jtl.types import Preprocess
 
@@ -43,32 +43,30 @@ def load(
     splits, notes = _splits(name, builder)
     features = builder.info.features
     input_key, label_key = _keys(name, builder.info, tfds.features.ClassLabel)
-    skip = {input_key: tfds.decode.SkipDecoding()}
-    undecoded = skip if isinstance(features[input_key], tfds.features.Image) else None
-    records = Records(
-        name, tuple(builder.as_data_source(split=split) for split in splits), input_key, preprocess
-    )
-    labels, classes = None, ()
+    # Stored images are decoded here rather than by tfds: as files are, and not for the labels.
+    stored = isinstance(features[input_key], tfds.features.Image)
+    decoders = {input_key: tfds.decode.SkipDecoding()} if stored else None
+    sources = tuple(builder.as_data_source(split=s, decoders=decoders) for s in splits)
+    records = Records(builder.info.full_name, sources, input_key)
     if label_key is None:
+        labels, classes = None, ()
         notes += ("no labels were found",)
     else:
-        sources = [builder.as_data_source(split=s, decoders=undecoded) for s in splits]
         classes = tuple(features[label_key].names)
         labels = _labels(name, [row[label_key] for source in sources for row in source], classes)
-    if preprocess is None or decoded_bytes(len(records), preprocess) <= memory_limit:
-        inputs = np.stack([records[index] for index in range(len(records))])
-    else:
-        inputs = records
-        notes += ("too large for memory: images are decoded as they are needed",)
+    if stored and preprocess is None:
+        raise UserError(f"{name}: holds images; choose a backbone that takes images")
+    inputs, more = _inputs(records, preprocess, memory_limit)
+    names = np.array([records.stamp(index) for index in range(len(records))])
     return Examples(
         name=name,
         inputs=inputs,
         labels=labels,
         classes=classes,
-        names=np.array([records.stamp(index) for index in range(len(records))]),
-        identities=np.array([records.stamp(index) for index in range(len(records))]),
-        split=np.repeat(splits, [len(s) for s in records.sources]) if splits == SPLITS else None,
-        notes=notes,
+        names=names,
+        identities=names,
+        split=np.repeat(splits, [len(s) for s in sources]) if splits == SPLITS else None,
+        notes=notes + more,
     )
 
 
@@ -79,46 +77,77 @@ class Records:
     name: str
     sources: tuple[Any, ...]
     key: str
-    preprocess: Preprocess | None
 
     def __len__(self) -> int:
         return sum(len(source) for source in self.sources)
 
-    def _locate(self, index: int) -> tuple[Any, int]:
+    def _value(self, index: int) -> Any:
+        position = index
         for source in self.sources:
-            if index < len(source):
-                return source, index
-            index -= len(source)
+            if position < len(source):
+                return source[position][self.key]
+            position -= len(source)
         raise IndexError(index)
 
-    def __getitem__(self, index: int) -> np.ndarray:
-        source, position = self._locate(index)
-        value = np.asarray(source[position][self.key])
-        if self.preprocess is None:
-            return self._vector(index, value)
-        return self._image(index, value, self.preprocess)
-
-    def _vector(self, index: int, value: np.ndarray) -> np.ndarray:
+    def vector(self, index: int) -> Float[np.ndarray, " features"]:
+        """Example ``index``, which must hold finite numbers in one dimension."""
+        value = np.asarray(self._value(index))
         if value.ndim != 1 or value.dtype.kind not in "fiub" or not np.isfinite(value).all():
             raise UserError(
-                f"{self.name}: {self.key} of example {index} is {value.dtype} of shape "
-                f"{value.shape}, but this backbone takes vectors of finite numbers"
+                f"{self.stamp(index)}: {self.key} is {value.dtype} of shape {value.shape}, "
+                "but this backbone takes vectors of finite numbers"
             )
         return value.astype(np.float32)
 
-    def _image(
-        self, index: int, value: np.ndarray, preprocess: Preprocess
-    ) -> UInt8[np.ndarray, "size size channels"]:
+    def picture(self, index: int, preprocess: Preprocess) -> Picture:
+        """Example ``index``, which must hold an image: an encoded file, or an array of pixels."""
+        value = self._value(index)
+        if isinstance(value, bytes):
+            return read_stream(io.BytesIO(value), self.stamp(index), preprocess)
         if value.dtype != np.uint8 or value.ndim != 3 or value.shape[2] not in (1, 3):
             raise UserError(
-                f"{self.name}: {self.key} of example {index} is {value.dtype} of shape "
-                f"{value.shape}, but this backbone takes images: uint8, grey or RGB"
+                f"{self.stamp(index)}: {self.key} is {value.dtype} of shape {value.shape}, "
+                "but this backbone takes images: uint8, grey or RGB"
             )
-        return fit(Image.fromarray(value[..., 0] if value.shape[2] == 1 else value), preprocess)
+        return finish(
+            Image.fromarray(value[..., 0] if value.shape[2] == 1 else value), (), preprocess
+        )
 
     def stamp(self, index: int) -> str:
         """The data set and the position in it: a prepared data set does not change."""
         return f"{self.name}[{index}]"
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The images of a set that is too large for memory."""
+
+    records: Records
+    preprocess: Preprocess
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> UInt8[np.ndarray, "size size channels"]:
+        return self.records.picture(index, self.preprocess).pixels
+
+    def stamp(self, index: int) -> str:
+        """As the record's."""
+        return self.records.stamp(index)
+
+
+def _inputs(
+    records: Records, preprocess: Preprocess | None, memory_limit: int
+) -> tuple[Inputs, tuple[str, ...]]:
+    """Vectors, images, or images left on disk; and what was done to them."""
+    positions = range(len(records))
+    if preprocess is None:
+        return np.stack([records.vector(index) for index in positions]), ()
+    if decoded_bytes(len(records), preprocess) > memory_limit:
+        note = "too large for memory: images are decoded as they are needed"
+        return Pictures(records, preprocess), (note,)
+    pictures = (records.picture(index, preprocess) for index in positions)
+    return gather(pictures, len(records), preprocess)
 
 
 def _directory(name: str, argument: str) -> Path:

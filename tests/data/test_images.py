@@ -140,13 +140,18 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         decode(tmp_path / "gone.png", RGB)
 
 
+def test_a_directory_is_no_image(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot be read \(Is a directory\)"):
+        decode(tmp_path, RGB)
+
+
 def test_a_file_that_may_not_be_read_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: Path) -> None:
-        raise PermissionError(13, "Permission denied", str(path))
+    def refuse(path: Path, mode: str) -> None:
+        raise PermissionError(13, f"Permission denied ({mode})", str(path))
 
-    monkeypatch.setattr(Image, "open", refuse)  # the tests may run as root, whom nothing stops
+    monkeypatch.setattr(Path, "open", refuse)  # the tests may run as root, whom nothing stops
     with pytest.raises(UserError, match=r"a.png: may not be read"):
         decode(tmp_path / "a.png", RGB)
 

@@ -123,6 +123,7 @@ def test_a_path_is_as_good_as_a_name(prepared: Path, data_dir: Path) -> None:
 def test_images_are_brought_to_the_backbone(data_dir: Path) -> None:
     examples = tfds.load("embedded", Preprocess(14, 3, (0.0,) * 3, (1.0,) * 3))
     assert isinstance(examples.inputs, np.ndarray) and examples.inputs.shape == (42, 14, 14, 3)
+    assert examples.notes == ("42 of 42 images: grey made RGB",)
 
 
 def test_a_set_too_large_for_memory_is_read_when_needed(data_dir: Path) -> None:
@@ -163,7 +164,7 @@ def test_a_format_that_needs_tensorflow_is_refused(
 
 
 def test_images_are_refused_by_a_backbone_of_vectors(data_dir: Path) -> None:
-    with pytest.raises(UserError, match=r"image of example 0 is uint8 .* takes vectors"):
+    with pytest.raises(UserError, match=r"tfds:embedded: holds images"):
         tfds.load("embedded", None)
 
 
@@ -174,8 +175,10 @@ def test_a_label_out_of_range_is_named(data_dir: Path) -> None:
 
 def test_vectors_are_read_across_the_sources_of_a_set() -> None:
     sources = ([{"x": np.array([1, 2])}], [{"x": np.array([3, 4])}, {"x": np.array([5.0, np.inf])}])
-    records = tfds.Records("tfds:x", sources, "x", None)
+    records = tfds.Records("x/1.0.0", sources, "x")
     assert len(records) == 3
-    assert records[1].tolist() == [3, 4] and records[1].dtype == np.float32
-    with pytest.raises(UserError, match=r"tfds:x: x of example 2 is float64"):
-        records[2]
+    assert records.vector(1).tolist() == [3, 4] and records.vector(1).dtype == np.float32
+    with pytest.raises(UserError, match=r"x/1.0.0\[2\]: x is float64 .* takes vectors of finite"):
+        records.vector(2)
+    with pytest.raises(UserError, match=r"x/1.0.0\[0\]: x is int64 .* takes images"):
+        records.picture(0, GREY)
