@@ -65,7 +65,7 @@ def write_report(
     body = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="subtitle">{escape(subtitle)}</p>' if subtitle else "",
-        f'<p class="verdict">{escape(verdict(summary, baseline))}</p>',
+        f'<p class="verdict">{_text(verdict(summary, baseline))}</p>',
         _cards(summary),
         _notes([*_harm(summary, baseline), *notes]),
         _metrics(summary),
@@ -105,7 +105,7 @@ def write_study_report(
     body = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="subtitle">{escape(question)}</p>',
-        f'<p class="verdict">{escape(answer)}</p>',
+        f'<p class="verdict">{_text(answer)}</p>',
         _notes(notes),
         f"<section><h2>Results</h2>{table}</section>",
         *(_picture(*picture) for picture in figures),
@@ -218,8 +218,13 @@ def _notes(notes: Sequence[str]) -> str:
 
 
 def _list(heading: str, lines: Sequence[str], kind: str) -> str:
-    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    items = "".join(f"<li>{_text(line)}</li>" for line in lines)
     return f'<section class="{kind}"><h2>{escape(heading)}</h2><ul>{items}</ul></section>'
+
+
+def _text(text: str) -> str:
+    """Escaped, and no line begins with a percent sign."""
+    return escape(text).replace(" %", "&nbsp;%")
 
 
 def _folded(heading: str, values: Mapping[str, Any]) -> str:
