@@ -193,7 +193,7 @@ def test_accuracy_by_shots_draws_mean_and_deviation() -> None:
     )
     drawn(figure)
     axes = figure.axes[0]
-    np.testing.assert_allclose(axes.lines[0].get_ydata(), [0.5, 0.9])
+    np.testing.assert_allclose(np.asarray(axes.lines[0].get_ydata(), float), [0.5, 0.9])
     bars = next(c for c in axes.collections if isinstance(c, LineCollection))
     deviation = np.std([0.4, 0.6], ddof=1)
     ends = [float(y) for _, y in bars.get_segments()[0]]
