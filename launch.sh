@@ -24,7 +24,7 @@ usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "$root/launch.sh"; }
 
 machine() {
   if [[ -n ${JTL_MACHINE-} ]]; then
-    [[ -f $root/requirements/$JTL_MACHINE.txt ]] || die "JTL_MACHINE is cpu, cuda or tpu"
+    [[ $JTL_MACHINE =~ ^(cpu|cuda|tpu)$ ]] || die "JTL_MACHINE=$JTL_MACHINE: it is cpu, cuda or tpu"
     echo "$JTL_MACHINE"
   # nvidia-smi may take seconds: once CUDA is installed it is not asked again.
   elif [[ -e $venv/.jtl-cuda ]] || { command -v nvidia-smi && nvidia-smi -L; } &>/dev/null; then

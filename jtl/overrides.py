@@ -80,7 +80,8 @@ def apply(config: Config, settings: Sequence[str]) -> None:
         section, leaf = _find(config, key)
         default = section[leaf]
         # A strength that the config file writes as 1 may be .5 here.
-        if key.startswith("method.") and type(default) is int and not text.isdecimal():
+        opened = key.rpartition(".")[0] in OPEN
+        if opened and type(default) is int and not text.isdecimal():
             default = float(default)
         section[leaf] = parse(text, default, where)
 
