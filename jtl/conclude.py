@@ -1,34 +1,41 @@
 """The end of a run: its numbers with their intervals, its model, and its report."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import jax
-
-from jtl import evaluate, metrics, partition, workdir
+from jtl import evaluate, metrics, partition, plots, workdir
+from jtl.evaluate import Predictions
 from jtl.log import read_metrics
 from jtl.manifest import write_json
 from jtl.models import saved
+from jtl.report import Picture, write_report
 from jtl.types import TrainState
 
 if TYPE_CHECKING:
     from jtl.train import Run
 
+Predicted = dict[str, Predictions]
+"""Predictions on "source_test" and, where there is a target, "target_test"."""
+NOT_LOSSES = ("seconds", "gradient_norm")
+
 
 def conclude(run: "Run", state: TrainState) -> None:
-    """Evaluates the final state and writes the model, the report and, last, the summary."""
+    """Evaluates the final state; writes the model, the report and, last, the summary."""
     params = partition.merge(state.params, state.frozen)
     saved.write(run.folder, *run.net.whole(params, state.stats))
     predict = evaluate.predictor(run.net.trained)
-    predictions = {
+    predicted = {
         split: predict(state, examples)
         for split in ("source_test", "target_test")
         if (examples := getattr(run.stored, split)) is not None
     }
-    summary = _summary(run, predictions)
+    summary = summarize(run, predicted)
+    _write_report(run, predicted, summary)
     write_json(run.folder / workdir.SUMMARY, summary)
 
 
-def _summary(run: "Run", predictions: dict[str, evaluate.Predictions]) -> dict[str, Any]:
+def summarize(run: "Run", predicted: Predicted) -> dict[str, Any]:
+    """What summary.json holds. A test set without labels has no numbers."""
     records = read_metrics(run.folder / workdir.METRICS)
     seconds = [r["values"]["seconds"] for r in records if r["split"] == "train"][-1]
     config = run.config
@@ -39,8 +46,91 @@ def _summary(run: "Run", predictions: dict[str, evaluate.Predictions]) -> dict[s
         "train_seconds": seconds,
         "examples_per_second": config.steps * config.batch_size / seconds,
     }
-    for split, predicted in predictions.items():
-        labels = getattr(run.stored, split).labels
-        if labels is not None:
-            summary[split] = metrics.summarize(predicted.probabilities, labels)
-    return summary
+    return summary | {
+        split: metrics.summarize(predictions.probabilities, getattr(run.stored, split).labels)
+        for split, predictions in _labelled(run, predicted).items()
+    }
+
+
+def _labelled(run: "Run", predicted: Predicted) -> Predicted:
+    return {
+        split: predictions
+        for split, predictions in predicted.items()
+        if getattr(run.stored, split).labels is not None
+    }
+
+
+def _write_report(run: "Run", predicted: Predicted, summary: dict[str, Any]) -> None:
+    config = run.config
+    subtitle = f"{config.method.name} on {config.data.source}"
+    if config.data.target:
+        subtitle = f"{config.method.name} from {config.data.source} to {config.data.target}"
+    write_report(
+        run.folder / workdir.REPORT,
+        title=run.folder.name,
+        subtitle=f"{subtitle}, {config.model.backbone}",
+        summary=summary,
+        config=config.to_dict(),
+        manifest=workdir.manifest(run.folder),
+        figures=pictures(run, _labelled(run, predicted)),
+        notes=_protocol(run),
+    )
+
+
+def _protocol(run: "Run") -> list[str]:
+    """Who saw what."""
+    said = ["Training and test examples share no identity."]
+    if run.oracle:
+        said.append("This is an oracle: it was trained on labels of the target.")
+    elif run.domains.target_train is not None:
+        said.append(
+            "Training saw the target's examples without their labels; those of its test examples "
+            "were read for the numbers and pictures on this page and for nothing else."
+        )
+    said.append("The model is that of the last step: no checkpoint was chosen by a score.")
+    return said
+
+
+def pictures(run: "Run", predicted: Predicted) -> Iterator[Picture]:
+    """The report's pictures, drawn one by one as they are written."""
+    classes = run.domains.source_train.classes
+    scored = {
+        split: (predictions.probabilities, getattr(run.stored, split).labels)
+        for split, predictions in predicted.items()
+    }
+    curves = "Held-out accuracy is shown, never used: nothing was chosen by the target's."
+    yield "While it trained", curves, plots.learning_curves(_losses(run))
+    if len(predicted) == 2:
+        caption = "Held-out source and target examples, placed by the similarity of their features."
+        yield "Source and target features", caption, _feature_map(run, predicted, classes)
+    caption = "Each row is what the examples are, each column what they were taken for."
+    yield "What is taken for what", caption, plots.confusion_matrices(scored, classes)
+    split = list(scored)[-1]
+    caption = f"The most confident mistakes on {split.replace('_', ' ')} examples, and some right."
+    images = getattr(run.domains, split).inputs
+    if images[0].ndim == 3:
+        yield "Worst mistakes", caption, plots.example_grid(images, *scored[split], classes)
+    caption = "How often the model is right when it says how sure it is."
+    yield "Is its confidence earned?", caption, plots.reliability_diagram(scored)
+
+
+def _losses(run: "Run") -> list[dict[str, Any]]:
+    records = [r for r in read_metrics(run.folder / workdir.METRICS) if r["split"] != "selection"]
+    for record in records:
+        values = record["values"].items()
+        record["values"] = {k: v for k, v in values if not k.endswith(NOT_LOSSES)}
+    return records
+
+
+def _feature_map(run: "Run", predicted: Predicted, classes: tuple[str, ...]) -> Any:
+    source, target = run.domains.source_test, run.domains.target_test
+    embed = run.net.embedding
+    before = plots.Domains(embed(source).inputs, source.labels, embed(target).inputs, target.labels)
+    after = plots.Domains(
+        predicted["source_test"].features,
+        source.labels,
+        predicted["target_test"].features,
+        target.labels,
+    )
+    stages = {"before: the backbone as it came": before, "after: the input of the head": after}
+    return plots.feature_map(stages, classes)

@@ -1,10 +1,9 @@
-"""Devices: one axis over all of them, and the process group of a cluster.
+"""Devices: one axis over all of them.
 
 The step is written for the global batch. Under ``jit`` over this mesh it sees it whole, so batch
 norm and batch-level losses mean what their papers mean on any number of devices.
 """
 
-import os
 from typing import Any
 
 import jax
@@ -13,15 +12,6 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jtl.errors import UserError
 
 AXIS = "devices"
-_CLUSTER_VARIABLES = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
-
-
-def join_cluster() -> None:
-    """Joins the other processes of this job, where a launcher started several."""
-    sizes = [int(os.environ.get(name, "1")) for name in _CLUSTER_VARIABLES]
-    if max(sizes) > 1:
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize()
 
 
 def mesh() -> Mesh:

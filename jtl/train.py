@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jtl import build, conclude, evaluate, execution, sharding, workdir
+from jtl import build, conclude, evaluate, execution, runtime, sharding, workdir
 from jtl.checkpoint import Checkpoints
 from jtl.data.batches import stretch_indices
 from jtl.data.examples import Examples
@@ -38,6 +38,7 @@ class Run:
       domains: with images as inputs.
       stored: with the outputs of the model's frozen prefix as inputs; what training reads.
       labelled: the labelled training examples, out of ``stored``.
+      oracle: are those the target's?
     """
 
     config: ConfigDict
@@ -48,6 +49,7 @@ class Run:
     domains: Domains
     stored: Domains
     labelled: Examples
+    oracle: bool
 
 
 def run(config: ConfigDict, folder: Path) -> int:
@@ -62,7 +64,7 @@ def run(config: ConfigDict, folder: Path) -> int:
     started = datetime.now(UTC)
     with workdir.claim(folder, config.to_dict()):
         if workdir.summary(folder) is None:
-            sharding.join_cluster()
+            runtime.start()
             sharding.check_batch_size(config.batch_size)
             prepared = prepare(config, folder)
             _write_manifest(prepared, started)
@@ -96,6 +98,7 @@ def prepare(config: ConfigDict, folder: Path) -> Run:
         domains=domains,
         stored=stored,
         labelled=build.labelled(config, stored, made),
+        oracle=made.oracle,
     )
 
 

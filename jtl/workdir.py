@@ -40,6 +40,11 @@ def summary(folder: Path) -> dict[str, Any] | None:
     return json.loads(file.read_text()) if file.exists() else None
 
 
+def manifest(folder: Path) -> dict[str, Any]:
+    """What the run was made with."""
+    return json.loads((folder / MANIFEST).read_text())
+
+
 def _check_config(folder: Path, config: Mapping[str, Any]) -> None:
     file = folder / CONFIG
     if not file.exists():

@@ -20,7 +20,7 @@ FILE = "model.safetensors"
 
 def write(folder: Path, params: Params, stats: Stats) -> Path:
     """Writes ``params/...`` and ``stats/...``, atomically; returns the file."""
-    from safetensors.numpy import save_file  # only runs that end need it
+    from safetensors.numpy import save  # only runs that end need it
 
     tensors = {
         f"{kind}/{path}": np.ascontiguousarray(jax.device_get(leaf))
@@ -29,7 +29,7 @@ def write(folder: Path, params: Params, stats: Stats) -> Path:
     }
     file = folder / FILE
     temporary = folder / f".{FILE}.{os.getpid()}.tmp"
-    save_file(tensors, temporary)
+    temporary.write_bytes(save(tensors))
     temporary.replace(file)
     return file
 
