@@ -35,60 +35,19 @@ def defaults() -> Config:
     config.steps = 1000
     # Examples a step, from each domain, over all devices.
     config.batch_size = 64
-
-    # Where the data are, as prefix:rest (`jtl.registry.DATA`). No target: "".
-    config.data = ConfigDict(type_safe=False)
-    config.data.source = ""
-    config.data.target = ""
-    # The part of each domain held out for testing, where the data bring no split of their own. It
-    # depends on split_seed alone, so that every seed of training is tested on the same examples.
-    config.data.test_fraction = 0.25
-    config.data.split_seed = 0
-    # Labelled training examples a class; 0 is all of them.
-    config.data.per_class = 0
-    config.data.augment = "none"
-
-    # What is transferred, as prefix:rest (`jtl.registry.BACKBONES`).
-    config.model = ConfigDict(type_safe=False)
-    config.model.backbone = ""
-    # Width of the dense layer between backbone and head; 0 is none.
-    config.model.bottleneck = 256
-    # Probability of zeroing a feature before the head.
-    config.model.dropout = 0.0
-    # Side of the input in pixels; 0 is the backbone's own.
-    config.model.image_size = 0
-
+    config.data = _data()
+    config.model = _model()
     # The method (`jtl.registry.METHODS`); a config adds its strengths beside the name.
-    config.method = ConfigDict(type_safe=False)
-    config.method.name = "supervised"
-
+    config.method = ConfigDict({"name": "supervised"}, type_safe=False)
     # (pattern, label) pairs over parameter paths; the first that matches decides. Labels: "train",
     # "freeze", or one of optimizer.groups.
     config.partition = ((".*", "train"),)
     # Gradual unfreezing: ((progress, rules), ...), each rules replacing those before it.
     config.unfreeze = ()
-
-    config.optimizer = ConfigDict(type_safe=False)
-    config.optimizer.name = "sgd"
-    # At its highest, after the warm-up.
-    config.optimizer.learning_rate = 0.01
-    config.optimizer.weight_decay = 0.0
-    # Nesterov momentum of sgd, first moment of adamw.
-    config.optimizer.momentum = 0.9
-    config.optimizer.schedule = "constant"
-    # Fraction of training over which the learning rate rises from 0.
-    config.optimizer.warmup = 0.0
-    # Largest norm of the gradient; 0 is no bound.
-    config.optimizer.clip = 0.0
-    # The learning rate of a block is multiplied by this once for every block above it; 1 is off.
-    config.optimizer.layer_decay = 1.0
-    # Learning-rate factor of each group that partition names.
-    config.optimizer.groups = ConfigDict(type_safe=False)
-
+    config.optimizer = _optimizer()
     # Which batch normalises what: source and target together ("joint"), each its own ("separate"),
     # or the stored statistics ("frozen").
     config.batch_norm = "separate"
-
     # In steps.
     config.eval_every = 100
     config.checkpoint_every = 100
@@ -97,10 +56,58 @@ def defaults() -> Config:
     config.keep.latest = 2
     config.keep.best = 1
     config.keep.criterion = "information_maximization"
-
     # How the step is spread over devices.
     config.parallel = "jit"
     return config
+
+
+def _data() -> Config:
+    data: Config = ConfigDict(type_safe=False)
+    # Where the data are, as prefix:rest (`jtl.registry.DATA`). No target: "".
+    data.source = ""
+    data.target = ""
+    # The part of each domain held out for testing, where the data bring no split of their own. It
+    # depends on split_seed alone, so that every seed of training is tested on the same examples.
+    data.test_fraction = 0.25
+    data.split_seed = 0
+    # Labelled training examples a class; 0 is all of them.
+    data.per_class = 0
+    # What is done to training images inside the step (`jtl.data.augment`).
+    data.augment = "none"
+    return data
+
+
+def _model() -> Config:
+    model: Config = ConfigDict(type_safe=False)
+    # What is transferred, as prefix:rest (`jtl.registry.BACKBONES`).
+    model.backbone = ""
+    # Width of the dense layer between backbone and head; 0 is none.
+    model.bottleneck = 256
+    # Probability of zeroing a feature before the head.
+    model.dropout = 0.0
+    # Side of the input in pixels; 0 is the backbone's own.
+    model.image_size = 0
+    return model
+
+
+def _optimizer() -> Config:
+    optimizer: Config = ConfigDict(type_safe=False)
+    optimizer.name = "sgd"
+    # At its highest, after the warm-up.
+    optimizer.learning_rate = 0.01
+    optimizer.weight_decay = 0.0
+    # Nesterov momentum of sgd, first moment of adamw.
+    optimizer.momentum = 0.9
+    optimizer.schedule = "constant"
+    # Fraction of training over which the learning rate rises from 0.
+    optimizer.warmup = 0.0
+    # Largest norm of the gradient; 0 is no bound.
+    optimizer.clip = 0.0
+    # The learning rate of a block is multiplied by this once for every block above it; 1 is off.
+    optimizer.layer_decay = 1.0
+    # Learning-rate factor of each group that partition names.
+    optimizer.groups = ConfigDict(type_safe=False)
+    return optimizer
 
 
 def load(spec: str, settings: Sequence[str] = ()) -> tuple[Config, str]:
