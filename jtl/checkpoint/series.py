@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import jax
 
-from jtl.checkpoint.record import Record, brief, describe, read_score, usable_score
+from jtl.checkpoint.record import CorruptError, Record, describe, read_score, usable_score
 from jtl.checkpoint.storage import Keep, open_manager, read_state, steps_on_disk, write
 from jtl.errors import UserError
 
@@ -93,11 +93,9 @@ class Checkpoints:
         for step in reversed(steps_on_disk(self.directory)):
             try:
                 state = read_state(self._folder(step), like)
-            except UserError:
-                raise
-            except Exception as error:  # whatever Orbax, TensorStore and JSON make of garbage
+            except CorruptError as error:
                 corrupt.append(step)
-                self._note(f"checkpoint {self._folder(step)} is corrupt: {brief(error)}")
+                self._note(f"checkpoint {self._folder(step)} is corrupt: {error}")
                 continue
             if corrupt:
                 self._set_aside(corrupt)
@@ -132,12 +130,8 @@ class Checkpoints:
             raise UserError(f"no step {step} in {self.directory}; it has {self.steps()}")
         try:
             return read_state(self._folder(step), like)
-        except UserError:
-            raise
-        except Exception as error:  # as in restore_latest
-            raise UserError(
-                f"checkpoint {self._folder(step)} is corrupt: {brief(error)}"
-            ) from error
+        except CorruptError as error:
+            raise UserError(f"checkpoint {self._folder(step)} is corrupt: {error}") from error
 
     def steps(self) -> list[int]:
         """The steps that are kept, in order; one that is still being written is among them."""

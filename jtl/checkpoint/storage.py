@@ -3,7 +3,13 @@
 Orbax is imported inside them: it takes two seconds, which an error message should not wait for.
 """
 
-from collections.abc import Sequence
+import contextlib
+import gc
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +17,11 @@ import jax
 import numpy as np
 
 from jtl.checkpoint.record import (
+    CorruptError,
     Keys,
     Leaf,
     Record,
+    brief,
     describe,
     keys_of,
     read_record,
@@ -73,20 +81,25 @@ def read_state(folder: Path, like: Any) -> Any:
 
     Raises:
       UserError: it does not fit ``like``.
-      Exception: it cannot be read, in whatever way Orbax, TensorStore and JSON say so.
+      CorruptError: it cannot be read, or is not what was saved.
     """
     import orbax.checkpoint as ocp
 
     saved = read_record(folder).leaves
     require_fit(folder, saved, describe(like, checksums=False))
-    with ocp.StandardCheckpointer() as reader:
-        state = reader.restore(folder / "state", jax.tree.map(_abstract, like))
+    wanted = jax.tree.map(_abstract, like)
+    with _failing_quietly(), ocp.StandardCheckpointer() as reader:
+        state = reader.restore(folder / "state", wanted)
     verify(saved, state)
     return state
 
 
 def read_leaves(folder: Path, leaves: dict[Keys, Leaf]) -> dict[Keys, np.ndarray]:
-    """Only these leaves of a checkpoint, on the host."""
+    """Only these leaves of a checkpoint, on the host.
+
+    Raises:
+      CorruptError: they cannot be read, or are not what was saved.
+    """
     import orbax.checkpoint as ocp
 
     tree: dict[str, Any] = {}
@@ -97,10 +110,35 @@ def read_leaves(folder: Path, leaves: dict[Keys, Leaf]) -> dict[Keys, np.ndarray
         branch[keys[-1]] = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
     on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
     wanted = ocp.args.PyTreeRestore(item=tree, restore_args=on_host, partial_restore=True)
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+    with _failing_quietly(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
         values = reader.restore(folder / "state", args=wanted)
     verify(leaves, values)
     return {keys_of(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(values)}
+
+
+@contextlib.contextmanager
+def _failing_quietly() -> Iterator[None]:
+    """Whatever reading raises becomes one CorruptError, and nothing else.
+
+    When one array cannot be read, the reads of the others end on a closed event loop and report
+    to the standard error, from their threads and when collected: pages of it, about nothing.
+    """
+    hook, logger = sys.unraisablehook, logging.getLogger("asyncio")
+    was_disabled = logger.disabled
+    sys.unraisablehook, logger.disabled = lambda unraisable: None, True
+    failure = None
+    try:
+        yield
+    except Exception as error:  # anything, as Orbax, TensorStore and JSON make of garbage
+        failure = CorruptError(brief(error))
+        traceback.clear_frames(error.__traceback__)
+    finally:
+        if failure:
+            time.sleep(0.2)  # until those threads are done
+            gc.collect()
+        sys.unraisablehook, logger.disabled = hook, was_disabled
+    if failure:
+        raise failure
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:

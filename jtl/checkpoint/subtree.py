@@ -6,9 +6,9 @@ from typing import NamedTuple
 import jax
 
 from jtl.checkpoint.record import (
+    CorruptError,
     Keys,
     Leaf,
-    brief,
     describe,
     keys_of,
     listed,
@@ -72,10 +72,8 @@ def restore_subtree(
         here = {home: ours[keys] for keys, home in wanted.items()}
         require_fit(folder, {home: saved[home] for home in here}, here)
         values = read_leaves(folder, {home: saved[home] for home in here})
-    except UserError:
-        raise
-    except Exception as error:  # as in restore_latest
-        raise UserError(f"checkpoint {folder} is corrupt: {brief(error)}") from error
+    except CorruptError as error:
+        raise UserError(f"checkpoint {folder} is corrupt: {error}") from error
     merged = jax.tree_util.tree_map_with_path(
         lambda keys, leaf: values[wanted[k]] if (k := keys_of(keys)) in wanted else leaf,
         {"params": params, "stats": stats},

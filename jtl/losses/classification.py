@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 
 from jtl.errors import UserError
 from jtl.losses._numerics import as_matrix, require_positive, require_same_shape
@@ -11,7 +11,7 @@ from jtl.types import Array
 
 def cross_entropy(
     logits: Float[Array, "examples classes"],
-    labels: Int[Array, " examples"],
+    labels: Integer[Array, " examples"],
     *,
     label_smoothing: float | Float[Array, ""] = 0.0,
 ) -> Float[jax.Array, " examples"]:
@@ -50,7 +50,7 @@ def cross_entropy(
 
 def focal(
     logits: Float[Array, "examples classes"],
-    labels: Int[Array, " examples"],
+    labels: Integer[Array, " examples"],
     *,
     gamma: float = 2.0,
 ) -> Float[jax.Array, " examples"]:
@@ -149,7 +149,7 @@ def distillation(
 
 
 def _label_mask(
-    name: str, logits: Float[jax.Array, "examples classes"], labels: Int[Array, " examples"]
+    name: str, logits: Float[jax.Array, "examples classes"], labels: Integer[Array, " examples"]
 ) -> jax.Array:
     """True at each example's label; a row of False where the label is no class."""
     if labels.shape != logits.shape[:1]:

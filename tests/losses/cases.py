@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import oracles
 
 from jtl import losses
+from jtl.types import Array
 
 INF = np.inf
 
@@ -66,12 +68,12 @@ ODD_FEATURES = (
 )
 
 
-def l2_sp(backbone, head, reference):
+def l2_sp(backbone: Array, head: Array, reference: Array) -> Array:
     params = {"backbone": {"w": backbone}, "head": head}
     return losses.l2_sp(params, {"backbone": {"w": reference}}, alpha=0.3, beta=0.7)
 
 
-def smoothed(logits, labels):
+def smoothed(logits: Array, labels: Array) -> Array:
     return losses.cross_entropy(logits, labels, label_smoothing=0.1)
 
 
@@ -84,7 +86,7 @@ def on_logits(name: str) -> Case:
     return Case(getattr(losses, name), getattr(oracles, name), (LOGITS,), edges)
 
 
-def on_features(name: str, **options: object) -> Case:
+def on_features(name: str, **options: Any) -> Case:
     loss, oracle = getattr(losses, name), getattr(oracles, name)
     return Case(
         partial(loss, **options), partial(oracle, **options), (SOURCE, TARGET), ODD_FEATURES
@@ -100,7 +102,9 @@ ODD_DOMAIN_LOGITS = tuple(
 WEIGHTS = (np.arange(8) / 7, np.arange(16) / 3)
 
 
-def weighted_adversarial(source, target, source_weights, target_weights, **axis):
+def weighted_adversarial(
+    source: Array, target: Array, source_weights: Array, target_weights: Array, **axis: str
+) -> Array:
     return losses.domain_adversarial(
         source, target, source_weights=source_weights, target_weights=target_weights, **axis
     )

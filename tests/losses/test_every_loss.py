@@ -45,27 +45,27 @@ def differences(case: Case, argument: int, step: float = 1e-5) -> np.ndarray:
     return slopes
 
 
-def test_every_exported_loss_has_a_case():
+def test_every_exported_loss_has_a_case() -> None:
     tested = {name.split("/")[0] for name in CASES} | {"reverse_gradient"}  # in test_adversarial
     assert tested == set(losses.__all__)
 
 
 @every_case
-def test_value_is_the_oracles(case: Case):
+def test_value_is_the_oracles(case: Case) -> None:
     ours = jax.jit(case.loss)(*to_jax(case.arguments))
     assert ours.dtype == jnp.float32
     np.testing.assert_allclose(ours, case.oracle(*case.arguments), rtol=1e-5, atol=1e-6)
 
 
 @every_case
-def test_gradient_is_the_oracles_differences(case: Case):
+def test_gradient_is_the_oracles_differences(case: Case) -> None:
     ours = gradients(case, to_jax(case.arguments))
     for gradient, argument in zip(ours, floats(case.arguments), strict=True):
         np.testing.assert_allclose(gradient, differences(case, argument), rtol=2e-4, atol=2e-6)
 
 
 @every_case
-def test_gradients_are_finite_at_the_edges(case: Case):
+def test_gradients_are_finite_at_the_edges(case: Case) -> None:
     backward = jax.jit(jax.grad(lambda *a: weighted_sum(case.loss(*a)), floats(case.arguments)))
     for number, arguments in enumerate(case.edges):
         for gradient in backward(*to_jax(arguments)):
@@ -73,7 +73,7 @@ def test_gradients_are_finite_at_the_edges(case: Case):
 
 
 @every_case
-def test_bfloat16_inputs_are_computed_in_float32(case: Case):
+def test_bfloat16_inputs_are_computed_in_float32(case: Case) -> None:
     rounded = to_jax(case.arguments, jnp.bfloat16)
     exact = tuple(a.astype(jnp.float32) if a.dtype == jnp.bfloat16 else a for a in rounded)
     value = jax.jit(case.loss)(*rounded)
@@ -85,7 +85,7 @@ def test_bfloat16_inputs_are_computed_in_float32(case: Case):
 
 
 @every_case
-def test_vmap_is_a_loop(case: Case):
+def test_vmap_is_a_loop(case: Case) -> None:
     first = to_jax(case.arguments)
     second = tuple(a[::-1] * 2 if a.dtype == jnp.float32 else a for a in first)
     stacked = tuple(jnp.stack(pair) for pair in zip(first, second, strict=True))
@@ -95,17 +95,17 @@ def test_vmap_is_a_loop(case: Case):
 
 
 @pytest.mark.parametrize("case", batch_cases.values(), ids=batch_cases.keys())
-def test_eight_devices_see_the_global_batch(case: Case):
+def test_eight_devices_see_the_global_batch(case: Case) -> None:
     arguments = to_jax(case.arguments)
 
-    def objective(scale, *rows, **axis):
+    def objective(scale: jax.Array, *rows: jax.Array, **axis: str) -> jax.Array:
         values = case.loss(*(row * scale for row in rows), **axis)
         return (values * rows[0][:, 0]).mean() if values.ndim else values
 
     split = tuple(a.reshape(8, -1, *a.shape[1:]) for a in arguments)
     on_one = jax.jit(jax.value_and_grad(objective))(jnp.float32(1.5), *arguments)
 
-    def shard(scale, *rows):
+    def shard(scale: jax.Array, *rows: jax.Array) -> tuple[jax.Array, jax.Array]:
         both = jax.value_and_grad(objective)(scale, *rows, axis_name="batch")
         return jax.lax.pmean(both, "batch")
 

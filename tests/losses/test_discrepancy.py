@@ -1,0 +1,100 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import SOURCE, TARGET, normal
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from jtl.errors import UserError
+from jtl.losses import coral, mmd
+
+rows = arrays(np.float32, (4, 2), elements=st.floats(-5, 5, width=32))
+more_rows = arrays(np.float32, (6, 2), elements=st.floats(-5, 5, width=32))
+fast_mmd = jax.jit(mmd, static_argnames="estimator")
+fast_coral = jax.jit(coral)
+
+S, T = jnp.float32(SOURCE), jnp.float32(TARGET)
+
+
+@given(rows, more_rows, st.permutations(range(6)))
+def test_mmd_is_positive_symmetric_and_blind_to_order(
+    source: np.ndarray, target: np.ndarray, order: list[int]
+) -> None:
+    value = fast_mmd(source, target)
+    assert value > -1e-5
+    np.testing.assert_allclose(fast_mmd(target, source), value, atol=1e-5)
+    np.testing.assert_allclose(fast_mmd(source, target[order]), value, atol=1e-5)
+
+
+@given(rows, more_rows, arrays(np.float32, (1, 2), elements=st.floats(-5, 5, width=32)))
+def test_coral_is_positive_symmetric_and_blind_to_shifts(
+    source: np.ndarray, target: np.ndarray, shift: np.ndarray
+) -> None:
+    value = fast_coral(source, target)
+    assert value >= 0
+    np.testing.assert_allclose(fast_coral(target, source), value, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(fast_coral(source, target + shift), value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("discrepancy", [mmd, coral])
+def test_equal_samples_are_at_distance_zero(discrepancy: object) -> None:
+    assert callable(discrepancy)
+    np.testing.assert_allclose(jax.jit(discrepancy)(S, S), 0, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(discrepancy)(S + 100, S + 100), 0, atol=1e-6)
+
+
+def test_mmd_is_as_exact_far_from_the_origin() -> None:
+    far = (
+        np.float32(2**14) + np.round(SOURCE * 64) / 64,
+        np.float32(2**14) + np.round(TARGET * 64) / 64,
+    )
+    near = tuple(values - np.float32(2**14) for values in far)
+    ours = fast_mmd(*(jnp.float32(values) for values in far))
+    np.testing.assert_allclose(ours, fast_mmd(*(jnp.float32(v) for v in near)), rtol=1e-3)
+
+
+def test_unbiased_and_linear_estimates_average_to_zero_on_equal_distributions() -> None:
+    draws = jnp.float32(normal(400, 16, 2, seed=9))
+    for estimator in ("unbiased", "linear"):
+        estimate = functools.partial(mmd, estimator=estimator)
+        values = jax.jit(jax.vmap(estimate))(draws[:200], draws[200:])
+        assert (values < 0).any()
+        assert abs(values.mean()) < 3 * values.std() / np.sqrt(200)
+    assert (jax.jit(jax.vmap(mmd))(draws[:200], draws[200:]) > 0).all()
+
+
+def test_mmd_needs_no_array_of_all_pairs_times_features() -> None:
+    wide = jax.ShapeDtypeStruct((64, 512), jnp.float32)
+    program = jax.make_jaxpr(jax.grad(mmd))(wide, wide)
+    sizes = [v.aval.size for e in program.jaxpr.eqns for v in e.outvars if hasattr(v.aval, "size")]
+    assert max(sizes) <= 128 * 512
+
+
+def test_one_far_outlier_leaves_the_gradient_of_the_others_alive() -> None:
+    """The bandwidth is a median: a mean would be the outlier's, and every kernel 1."""
+    gradient = jax.jit(jax.grad(mmd))(S.at[0].set(1e3), T)
+    assert (jnp.abs(gradient[1:]).max(axis=1) > 1e-4).all()
+
+
+@pytest.mark.usefixtures("without_type_checks")
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: mmd(S, T[:, :2]),
+        lambda: mmd(S[0], T),
+        lambda: mmd(S[:0], T),
+        lambda: mmd(S[:1], T, estimator="unbiased"),
+        lambda: mmd(S[:1], T, estimator="linear"),
+        lambda: mmd(S, T, estimator="quadratic"),
+        lambda: coral(S[:1], T),
+        lambda: coral(S, T[:, :2]),
+    ],
+)
+def test_wrong_arguments_are_errors(call: object) -> None:
+    assert callable(call)
+    with pytest.raises(UserError):
+        call()
