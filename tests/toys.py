@@ -1,5 +1,9 @@
 """Tiny models, methods and batches shared by the tests of the core."""
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,63 +15,99 @@ from jtl.methods.supervised import supervised
 from jtl.methods.target_supervised import target_supervised
 from jtl.models import heads
 from jtl.models.adapter import from_nnx
-from jtl.models.chain import classifier
-from jtl.step import Recipe
-from jtl.types import Batch, Labelled, Method, Model, Phase, Unlabelled
+from jtl.models.chain import Blocks, classifier
+from jtl.step import Recipe, Training, make_training
+from jtl.types import (
+    Batch,
+    Hyperparameters,
+    Labelled,
+    Method,
+    Model,
+    Params,
+    Phase,
+    Scope,
+    Source,
+    Target,
+    Terms,
+    TrainState,
+    Unlabelled,
+)
 
 WIDTH, CLASSES, INPUTS = 8, 3, 5
-HYPER = {"learning_rate": jnp.float32(0.1), "weight_decay": jnp.float32(1e-3)}
+HYPER = {"learning_rate": 0.1, "weight_decay": 1e-3}
+ALL = ((".*", "train"),)
+FROZEN_BACKBONE = (("backbone/.*", "freeze"), (".*", "train"))
+
+jit = functools.partial(
+    jax.jit,
+    # Half the time to compile, and these programs take no time to run.
+    compiler_options={
+        "xla_backend_optimization_level": 0,
+        "xla_llvm_disable_expensive_passes": True,
+    },
+)
 
 
 class NormBlock(nnx.Module):
-    def __init__(self, width_in, width, rngs):
+    def __init__(self, width_in: int, width: int, rngs: nnx.Rngs) -> None:
         self.dense = nnx.Linear(width_in, width, use_bias=False, rngs=rngs)
         self.norm = nnx.BatchNorm(width, momentum=0.9, rngs=rngs)
 
-    def __call__(self, x, *, rng=None):
+    def __call__(self, x: jax.Array, *, rng: jax.Array | None = None) -> jax.Array:
         return nnx.relu(self.norm(self.dense(x)))
 
 
-def blocks(*, dropout=0.0, axis_name=None):
-    def norm_block(width_in):
+def blocks(*, stages: int = 1, dropout: float = 0.0, axis_name: str | None = None) -> Blocks:
+    def norm_block(width_in: int) -> Model:
         return from_nnx(lambda rngs: NormBlock(width_in, WIDTH, rngs), axis_name=axis_name)
 
     return (
         ("backbone/stem", norm_block(INPUTS)),
-        ("backbone/stage1", norm_block(WIDTH)),
+        *((f"backbone/stage{i}", norm_block(WIDTH)) for i in range(1, stages + 1)),
         ("bottleneck", heads.bottleneck(WIDTH, WIDTH, dropout=dropout)),
         ("head", heads.head(WIDTH, CLASSES)),
     )
 
 
-def model(*, dropout=0.0, axis_name=None) -> Model:
-    return classifier(blocks(dropout=dropout, axis_name=axis_name))
+def model(**settings: Any) -> Model:
+    return classifier(blocks(**settings))
 
 
 def small_dann() -> Method:
     return dann(features=WIDTH, width=WIDTH)
 
 
+def small_mmd() -> Method:
+    """A discrepancy between batches as wholes."""
+
+    def objective(source: Source, target: Target, scope: Scope) -> tuple[jax.Array, Terms]:
+        task = losses.cross_entropy(source.logits, source.labels).mean()
+        gap = losses.mmd(source.features, target.features)
+        return task + scope.hyper["strength"] * gap, {"task": task, "mmd": gap}
+
+    return Method((Phase(objective),), hyper={"strength": 1.0})
+
+
 def mcd() -> Method:
     """Maximum classifier discrepancy (arXiv 1712.02560), as three alternating phases."""
 
-    def both(domain, scope):
+    def both(domain: Source | Target, scope: Scope) -> tuple[jax.Array, jax.Array]:
         return domain.logits, scope.call("second_head", domain.features)
 
-    def supervise(source, scope):
+    def supervise(source: Source, scope: Scope) -> jax.Array:
         first, second = both(source, scope)
         return (
             losses.cross_entropy(first, source.labels) + losses.cross_entropy(second, source.labels)
         ).mean()
 
-    def fit(source, target, scope):
+    def fit(source: Source, target: Target, scope: Scope) -> tuple[jax.Array, Terms]:
         return supervise(source, scope), {}
 
-    def split_heads(source, target, scope):
+    def split_heads(source: Source, target: Target, scope: Scope) -> tuple[jax.Array, Terms]:
         gap = losses.classifier_discrepancy(*both(target, scope))
         return supervise(source, scope) - gap, {"discrepancy": gap}
 
-    def merge_features(source, target, scope):
+    def merge_features(source: Source, target: Target, scope: Scope) -> tuple[jax.Array, Terms]:
         gap = losses.classifier_discrepancy(*both(target, scope))
         return gap, {"discrepancy": gap}
 
@@ -84,17 +124,17 @@ def mcd() -> Method:
 def mean_teacher() -> Method:
     """Consistency with a moving average of the parameters (arXiv 1703.01780)."""
 
-    def objective(source, target, scope):
+    def objective(source: Source, target: Target, scope: Scope) -> tuple[jax.Array, Terms]:
         teacher = scope.forward(target.inputs, scope.memory["teacher"])
         task = losses.cross_entropy(source.logits, source.labels).mean()
         wanted = jax.lax.stop_gradient(jax.nn.softmax(teacher.logits))
         gap = jnp.square(jax.nn.softmax(target.logits) - wanted).mean()
         return task + gap, {"task": task, "consistency": gap}
 
-    def remember(params, key):
+    def remember(params: Params, key: jax.Array) -> Params:
         return {"teacher": params}
 
-    def update_memory(memory, params, hyper):
+    def update_memory(memory: Params, params: Params, hyper: Hyperparameters) -> Params:
         decay = hyper["decay"]
         average = lambda old, new: decay * old + (1 - decay) * new  # noqa: E731 - a formula
         return {"teacher": jax.tree.map(average, memory["teacher"], params)}
@@ -107,45 +147,51 @@ def mean_teacher() -> Method:
 def l2_start() -> Method:
     """A penalty relative to the pretrained parameters (arXiv 1802.01483)."""
 
-    def objective(source, target, scope):
-        start = scope.memory["start"]
-        moved = jax.tree.map(lambda w, w0: jnp.square(w - w0).sum(), scope.params, start)
-        penalty = sum(jax.tree.leaves(moved))
+    def objective(source: Source, target: Target, scope: Scope) -> tuple[jax.Array, Terms]:
+        penalty = losses.l2_sp(scope.params, scope.memory["start"], alpha=0.2, beta=0.0)
         task = losses.cross_entropy(source.logits, source.labels).mean()
-        return task + 0.1 * penalty, {"task": task, "penalty": penalty}
+        return task + penalty, {"task": task, "penalty": penalty}
 
     return Method(
         (Phase(objective, reads=("source",)),), remember=lambda params, key: {"start": params}
     )
 
 
-METHODS = {
+METHODS: dict[str, Callable[[], Method]] = {
     "supervised": supervised,
     "target_supervised": target_supervised,
     "dann": small_dann,
+    "mmd": small_mmd,
     "mcd": mcd,
     "mean_teacher": mean_teacher,
     "l2_start": l2_start,
 }
 
 
-def hyper(method: Method, **changes) -> dict[str, jax.Array]:
-    values = HYPER | {name: jnp.float32(value) for name, value in method.hyper.items()}
-    return values | {name: jnp.float32(value) for name, value in changes.items()}
+def hyper(method: Method, **changes: float) -> dict[str, jax.Array]:
+    return {name: jnp.float32(v) for name, v in (HYPER | dict(method.hyper) | changes).items()}
 
 
-def recipe(method: Method, *, dropout=0.0, axis_name=None, **changes) -> Recipe:
+def recipe(
+    method: Method,
+    *,
+    stages: int = 1,
+    dropout: float = 0.0,
+    axis_name: str | None = None,
+    **changes: Any,
+) -> Recipe:
     settings = {
-        "model": model(dropout=dropout, axis_name=axis_name),
+        "model": model(stages=stages, dropout=dropout, axis_name=axis_name),
         "method": method,
         "optimizer": optimizers.sgd(optimizers.schedule("inverse")),
-        "rules": ((".*", "train"),),
+        "rules": ALL,
         "steps": 10,
         "axis_name": axis_name,
     }
     return Recipe(**(settings | changes))
 
 
+@functools.cache
 def batch(step: int, *, size: int = 16) -> Batch:
     draw = np.random.default_rng(step)
     source = draw.normal(size=(size, INPUTS)).astype(np.float32)
@@ -154,10 +200,49 @@ def batch(step: int, *, size: int = 16) -> Batch:
     return Batch(Labelled(source, labels.astype(np.int32)), Unlabelled(target))
 
 
-def train(training, hyper_values, steps=4, seed=0):
-    """A few steps under plain jit; returns the state and the last metrics."""
-    state = jax.jit(training.init)(seed, hyper_values)
-    step = jax.jit(training.step)
-    for index in range(steps):
-        state, metrics = step(state, batch(index), hyper_values)
-    return state, metrics
+class Run:
+    """A recipe compiled, whose first state and single steps tests look at."""
+
+    def __init__(self, recipe: Recipe, **hyper_changes: float) -> None:
+        self.recipe = recipe
+        self.training: Training = make_training(recipe)
+        self.hyper = hyper(recipe.method, **hyper_changes)
+        self.init = jit(self.training.init)
+        self.step = jit(self.training.step)
+
+    def start(self, seed: int = 0) -> TrainState:
+        return self.init(seed, self.hyper)
+
+    def train(self, steps: int, state: TrainState | None = None) -> tuple[TrainState, Terms]:
+        """Some steps from a state (by default the first); returns the last metrics too."""
+        state = self.start() if state is None else state
+        metrics: Terms = {}
+        for index in range(int(state.step), int(state.step) + steps):
+            state, metrics = self.step(state, batch(index), self.hyper)
+        return state, metrics
+
+
+@functools.cache
+def run(method: str, **settings: Any) -> Run:
+    """The compiled run of a method, shared by all tests that ask for the same settings."""
+    return Run(recipe(METHODS[method](), **settings))
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two trees are equal bit for bit."""
+    return jax.tree.structure(one) == jax.tree.structure(other) and all(
+        np.array_equal(a, b)
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    )
+
+
+def difference(one: Any, other: Any) -> float:
+    """The largest difference between two trees, relative to the largest value of its leaf."""
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+
+    def relative(a: Any, b: Any) -> float:
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        assert a.shape == b.shape
+        return float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-30))
+
+    return max(jax.tree.leaves(jax.tree.map(relative, one, other)), default=0.0)

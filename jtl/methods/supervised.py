@@ -9,7 +9,7 @@ from jtl import losses
 from jtl.types import Array, Method, Phase, Scope, Source, Target, Terms
 
 
-def task(source: Source, target: Target, scope: Scope) -> tuple[Array, Terms]:
+def task(source: Source, target: Target | None, scope: Scope) -> tuple[Array, Terms]:
     """Cross-entropy on the labelled domain."""
     del target
     loss = losses.cross_entropy(

@@ -1,0 +1,162 @@
+"""One suite for every method: wherever the step runs, the same parameters come out.
+
+A new method is tested by being registered in ``toys.METHODS``.
+"""
+
+import functools
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from jtl import forward, losses
+from jtl.step import make_training
+from jtl.types import (
+    Array,
+    Batch,
+    Hyperparameters,
+    Method,
+    Phase,
+    Scope,
+    Source,
+    Target,
+    Terms,
+    TrainState,
+)
+
+STEPS, DEVICES, AXIS = 3, 8, "devices"
+SEEDS = (0, 7)
+TOLERANCE = 1e-6
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation() -> Iterator[None]:
+    """For pmap, which takes no compiler options."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+class Reference(NamedTuple):
+    """Two runs, of other seeds and hyper-parameters, under ``jit`` on one device."""
+
+    name: str
+    hyper: tuple[Hyperparameters, ...]
+    starts: tuple[TrainState, ...]
+    ends: tuple[TrainState, ...]
+    metrics: tuple[Terms, ...]
+
+
+def small_run(name: str) -> toys.Run:
+    return toys.run(name, stages=0)
+
+
+def lane(method: Method, factor: float) -> Hyperparameters:
+    """Every hyper-parameter, the method's own too, times a factor."""
+    return {name: value * factor for name, value in toys.hyper(method).items()}
+
+
+@pytest.fixture(scope="module", params=toys.METHODS)
+def reference(request: pytest.FixtureRequest) -> Reference:
+    run = small_run(request.param)
+    hyper = tuple(lane(run.recipe.method, factor) for factor in (1.0, 0.5))
+    starts = tuple(run.init(seed, values) for seed, values in zip(SEEDS, hyper, strict=True))
+    ends, metrics = [], []
+    for state, values in zip(starts, hyper, strict=True):
+        for index in range(STEPS):
+            state, terms = run.step(state, toys.batch(index), values)
+        ends.append(state)
+        metrics.append(terms)
+    return Reference(request.param, hyper, starts, tuple(ends), tuple(metrics))
+
+
+def batches() -> Iterator[Batch]:
+    return (toys.batch(index) for index in range(STEPS))
+
+
+def stacked() -> Batch:
+    return jax.tree.map(lambda *parts: np.stack(parts), *batches())
+
+
+def assert_same_run(end: TrainState, expected: TrainState) -> None:
+    assert int(end.step) == STEPS
+    # Momenta are sums of gradients that cancel, so rounding weighs more in them.
+    for part, times in {"params": 1, "stats": 1, "memory": 1, "optimizer": 10}.items():
+        gap = toys.difference(getattr(expected, part), getattr(end, part))
+        assert gap < times * TOLERANCE, (part, gap)
+
+
+def test_every_method_moves_its_parameters(reference: Reference) -> None:
+    start, end = reference.starts[0], reference.ends[0]
+    moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), start.params, end.params)
+    assert all(jax.tree.leaves(moved)), moved
+
+
+def test_jit_on_eight_devices_trains_as_on_one(reference: Reference) -> None:
+    mesh = jax.make_mesh((DEVICES,), (AXIS,), axis_types=(AxisType.Auto,))
+    whole, parts = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(AXIS))
+    step = toys.jit(
+        small_run(reference.name).training.step,
+        in_shardings=(whole, parts, whole),
+        out_shardings=whole,
+    )
+    state = reference.starts[0]
+    for batch in batches():
+        state, metrics = step(state, batch, reference.hyper[0])
+    assert len(state.step.sharding.device_set) == DEVICES
+    assert_same_run(state, reference.ends[0])
+    assert toys.difference(reference.metrics[0], metrics) < 1e-5
+
+
+def train_under_pmap(method: Method, start: TrainState, hyper: Hyperparameters) -> TrainState:
+    """The state after all steps, with a leading axis over devices."""
+    training = make_training(toys.recipe(method, stages=0, axis_name=AXIS))
+    step = jax.pmap(training.step, axis_name=AXIS, in_axes=(0, 0, None))
+    state = jax.tree.map(lambda leaf: np.stack([leaf] * DEVICES), start)
+    for batch in batches():
+        cut = jax.tree.map(lambda rows: rows.reshape(DEVICES, -1, *rows.shape[1:]), batch)
+        state, _ = step(state, cut, hyper)
+    return state
+
+
+def test_pmap_over_eight_devices_trains_as_one(reference: Reference) -> None:
+    method = toys.METHODS[reference.name]()
+    state = train_under_pmap(method, reference.starts[0], reference.hyper[0])
+    devices = [jax.tree.map(lambda leaf, i=i: leaf[i], state) for i in range(DEVICES)]
+    assert_same_run(devices[0], reference.ends[0])
+    assert all(toys.same(devices[0], device) for device in devices)
+
+
+def test_scanned_runs_vmapped_over_seeds_and_strengths_equal_single_steps(
+    reference: Reference,
+) -> None:
+    training = small_run(reference.name).training
+
+    def whole(seed: Array, hyper: Hyperparameters) -> TrainState:
+        state = training.init(seed, hyper)
+        return jax.lax.scan(lambda carry, b: training.step(carry, b, hyper), state, stacked())[0]
+
+    hyper = {name: jnp.stack([h[name] for h in reference.hyper]) for name in reference.hyper[0]}
+    ends = toys.jit(jax.vmap(whole))(jnp.array(SEEDS), hyper)
+    for index, expected in enumerate(reference.ends):
+        assert_same_run(jax.tree.map(lambda leaf, i=index: leaf[i], ends), expected)
+    assert toys.difference(reference.ends[0].params, reference.ends[1].params) > 0.1
+
+
+def test_a_discrepancy_of_each_device_alone_would_train_otherwise() -> None:
+    def local(source: Source, target: Target, scope: Scope) -> tuple[jax.Array, Terms]:
+        task = losses.cross_entropy(source.logits, source.labels).mean()
+        here = functools.partial(forward.local_slice, axis_name=AXIS)
+        return task + losses.mmd(here(source.features), here(target.features)), {}
+
+    run = small_run("mmd")
+    start = run.start()
+    expected, _ = run.train(STEPS, start)
+    state = train_under_pmap(Method((Phase(local),)), start, run.hyper)
+    alone = jax.tree.map(lambda leaf: leaf[0], state.params)
+    assert toys.difference(expected.params, alone) > 1e-2
