@@ -1,0 +1,78 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+
+from jtl import partition
+from jtl.models import heads
+from jtl.types import Model
+
+X = np.random.default_rng(0).normal(size=(64, toys.WIDTH)).astype(np.float32)
+MODELS = {
+    "bottleneck": (heads.bottleneck(8, 16, dropout=0.5), (64, 16)),
+    "head": (heads.head(8, 3), (64, 3)),
+    "discriminator": (heads.discriminator(8, 16, dropout=0.5), (64,)),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_outputs_have_the_stated_shape_and_no_model_holds_statistics(name: str) -> None:
+    model, shape = MODELS[name]
+    params, stats = model.init(jax.random.key(0))
+    out, after = model.apply(params, stats, X, train=False, rng=None)
+    assert out.shape == shape and out.dtype == jnp.float32
+    assert stats == {} == after
+
+
+def test_the_bottleneck_normalises_each_example_alone() -> None:
+    model = heads.bottleneck(8, 16)
+    params, _ = model.init(jax.random.key(0))
+    whole, _ = model.apply(params, {}, X, train=True, rng=None)
+    alone, _ = model.apply(params, {}, X[:1], train=True, rng=None)
+    np.testing.assert_allclose(whole[:1], alone, rtol=1e-5, atol=1e-6)
+    dense = X @ np.asarray(params["dense"]["kernel"])
+    centred = dense - dense.mean(1, keepdims=True)
+    normal = centred / np.sqrt(dense.var(1, keepdims=True) + 1e-6)
+    np.testing.assert_allclose(whole, np.maximum(normal, 0), rtol=1e-4, atol=1e-5)
+
+
+def test_no_bias_stands_before_a_norm() -> None:
+    params, _ = heads.bottleneck(8, 16).init(jax.random.key(0))
+    assert set(params["dense"]) == {"kernel"}
+
+
+def dropped(model: Model, key: int) -> np.ndarray:
+    params, _ = model.init(jax.random.key(0))
+    out, _ = model.apply(params, {}, X, train=True, rng=jax.random.key(key))
+    kept, _ = model.apply(params, {}, X, train=False, rng=None)
+    return np.asarray(out)[np.asarray(kept) > 0] == 0
+
+
+def test_the_bottleneck_drops_the_stated_share_and_other_units_under_another_key() -> None:
+    model = heads.bottleneck(8, 16, dropout=0.25)
+    first, second = dropped(model, 1), dropped(model, 2)
+    assert first.mean() == pytest.approx(0.25, abs=0.07)
+    assert not np.array_equal(first, second) and np.array_equal(first, dropped(model, 1))
+
+
+def test_the_discriminator_has_two_hidden_layers() -> None:
+    params, _ = heads.discriminator(8, 16).init(jax.random.key(0))
+    shapes = {path: leaf.shape for path, leaf in partition.walk(params) if "kernel" in path}
+    assert shapes == {
+        "first/kernel": (8, 16),
+        "second/kernel": (16, 16),
+        "output/kernel": (16, 1),
+    }
+
+
+def test_the_discriminators_hidden_layers_drop_different_units() -> None:
+    model = heads.discriminator(16, 16, dropout=0.5)
+    params, _ = model.init(jax.random.key(0))
+    # Both hidden layers pass their input on, so a mask used twice would drop nothing more.
+    ones = {"kernel": jnp.eye(16), "bias": jnp.zeros(16)}
+    summing = {"kernel": jnp.ones((16, 1)), "bias": jnp.zeros(1)}
+    params = {"first": ones, "second": ones, "output": summing}
+    out, _ = model.apply(params, {}, jnp.ones((64, 16)), train=True, rng=jax.random.key(0))
+    # A unit that is kept twice counts 4: a quarter of them with two masks, half with one.
+    assert float(out.mean()) == pytest.approx(16.0, rel=0.15)
