@@ -25,7 +25,7 @@ PYTHON = """#!/bin/bash
 case "$*" in
   -c*) exit 0 ;;
   *sleep*) trap 'exit 43' TERM; touch "$CALLS.started"; while :; do sleep 0.05; done ;;
-  *) echo "$PWD: $@"; exit 7 ;;
+  *) echo "$PWD:$(printf ' <%s>' "$@")"; exit 7 ;;
 esac
 """
 
@@ -90,7 +90,7 @@ def test_the_first_start_installs_and_the_second_does_nothing(checkout: Checkout
     seconds = []
     for _ in range(5):
         started = time.perf_counter()
-        assert checkout.run("a.py")[:2] == (7, "/: -m jtl a.py\n")
+        assert checkout.run("a.py")[:2] == (7, "/: <-m> <jtl> <a.py>\n")
         seconds.append(time.perf_counter() - started)
     # The least of five, as other work may share the machine.
     assert min(seconds) < 0.3
@@ -99,12 +99,12 @@ def test_the_first_start_installs_and_the_second_does_nothing(checkout: Checkout
 
 def test_arguments_folder_and_exit_code_pass_through(checkout: Checkout) -> None:
     code, out, _ = checkout.run("a b.py:x", "--config.partition=(('.*', 'train'),)")
-    assert (code, out) == (7, "/: -m jtl a b.py:x --config.partition=(('.*', 'train'),)\n")
+    assert (code, out) == (7, "/: <-m> <jtl> <a b.py:x> <--config.partition=(('.*', 'train'),)>\n")
 
 
 def test_only_the_tests_need_the_test_tools(checkout: Checkout) -> None:
     checkout.run("a.py")
-    assert checkout.run("test", "-q")[1] == "/: -m jtl test -q\n"
+    assert checkout.run("test", "-q")[1] == "/: <-m> <jtl> <test> <-q>\n"
     checkout.run("test")
     checkout.run("a.py")
     assert checkout.installed() == ["cpu", "dev"]
@@ -128,7 +128,7 @@ def test_a_failed_installation_is_tried_again(checkout: Checkout) -> None:
 @pytest.mark.skipif(shutil.which("flock") is None, reason="no flock on this system")
 def test_tasks_that_start_together_install_once(checkout: Checkout) -> None:
     tasks = [checkout.start("a.py") for _ in range(4)]
-    assert [task.communicate(timeout=60)[0] for task in tasks] == ["/: -m jtl a.py\n"] * 4
+    assert [task.communicate(timeout=60)[0] for task in tasks] == ["/: <-m> <jtl> <a.py>\n"] * 4
     assert checkout.installed() == ["cpu"]
 
 
