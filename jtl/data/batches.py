@@ -20,9 +20,7 @@ from jtl.types import Labelled, Unlabelled
 @lru_cache(maxsize=32)  # few-shot sets need several epochs for one batch
 def _epoch(seed: int, stream: str, epoch: int, size: int) -> Int[np.ndarray, " size"]:
     sequence = np.random.SeedSequence([seed, epoch, *stream.encode()])
-    order = np.random.Generator(np.random.Philox(sequence)).permutation(size).astype(np.int32)
-    order.flags.writeable = False  # it is shared by all who ask for this epoch
-    return order
+    return np.random.Generator(np.random.Philox(sequence)).permutation(size).astype(np.int32)
 
 
 def batch_indices(

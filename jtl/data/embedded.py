@@ -86,9 +86,9 @@ def _optdigits() -> tuple[np.ndarray, np.ndarray]:
     """Digits enlarged from 8 px to 20 and centred in 28, the layout of MNIST."""
     from sklearn.datasets import load_digits  # takes a second or two to import
 
-    digits = load_digits()
-    images = np.zeros((len(digits.images), 28, 28, 1), np.uint8)
-    for index, levels in enumerate(digits.images):
+    pixels, labels = load_digits(return_X_y=True)
+    images = np.zeros((len(pixels), 28, 28, 1), np.uint8)
+    for index, levels in enumerate(np.reshape(pixels, (-1, 8, 8))):
         small = Image.fromarray(np.rint(levels * (255 / 16)).astype(np.uint8))
-        images[index, 4:24, 4:24, 0] = small.resize((20, 20), Image.Resampling.BICUBIC)
-    return images, digits.target
+        images[index, 4:24, 4:24, 0] = np.asarray(small.resize((20, 20), Image.Resampling.BICUBIC))
+    return images, np.asarray(labels)

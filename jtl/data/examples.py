@@ -128,6 +128,13 @@ class Examples:
         """The same examples with no labels to read by mistake."""
         return replace(self, labels=None)
 
+    def fingerprints(self) -> list[str]:
+        """A hash of each input, or its stamp where it is not decoded yet."""
+        inputs = self.inputs
+        if not isinstance(inputs, np.ndarray):
+            return [inputs.stamp(index) for index in range(len(inputs))]
+        return [hashlib.sha256(np.ascontiguousarray(row).data).hexdigest() for row in inputs]
+
     def sha256(self) -> str:
         """A hash of the content: inputs, labels, classes, names and split.
 

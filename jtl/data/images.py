@@ -102,7 +102,7 @@ def _plain(image: Image.Image) -> tuple[Image.Image, list[str]]:
         raise ValueError("floating-point levels, whose range is unknown")
     if image.has_transparency_data:
         drawing = image.convert("RGBA")
-        if drawing.getextrema()[3] != (255, 255):
+        if drawing.getchannel("A").getextrema() != (255, 255):
             changes.append("transparency laid over white")
         return over_white(drawing), changes
     if image.mode in ("1", "L"):

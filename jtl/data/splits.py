@@ -128,7 +128,7 @@ def _strata(names: Sequence[str], source: Examples) -> list[list[str]]:
     return strata
 
 
-def _draw(strata: Sequence[Sequence[str]], fraction: float, seed: int, tag: str) -> set[str]:
+def _draw(strata: Sequence[list[str]], fraction: float, seed: int, tag: str) -> set[str]:
     """A random ``fraction`` of each stratum, and of all of them together, to within one.
 
     The rounding of one stratum is made good in the next. None is drawn empty.
@@ -141,7 +141,7 @@ def _draw(strata: Sequence[Sequence[str]], fraction: float, seed: int, tag: str)
         seen += len(names)
         wanted = round(seen * fraction) - len(drawn)
         count = max(0, min(wanted, len(names) - 1))
-        drawn.update(names[index] for index in generator.permutation(len(names))[:count])
+        drawn.update(names[index] for index in generator.permutation(len(names))[:count].tolist())
     return drawn
 
 

@@ -34,7 +34,7 @@ def load(
     import tensorflow_datasets as tfds  # takes seconds to import
 
     name = f"tfds:{argument}"
-    builder = tfds.builder_from_directory(str(_directory(name, argument)))
+    builder: Any = tfds.builder_from_directory(str(_directory(name, argument)))
     if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
         raise UserError(
             f"{name}: is stored as {builder.info.file_format.value}, which needs TensorFlow; "

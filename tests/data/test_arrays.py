@@ -130,11 +130,12 @@ def test_a_truncated_file_is_named(tmp_path: Path, kept: int) -> None:
         arrays.load(str(path), None)
 
 
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("start", [100, 2000])
+def test_a_damaged_file_is_named(tmp_path: Path, start: int) -> None:
     path = tmp_path / "mine.npz"
     np.savez_compressed(path, inputs=np.random.default_rng(0).normal(size=(50, 50)))
     data = bytearray(path.read_bytes())
-    data[2000:2100] = bytes(100)
+    data[start : start + 20] = b"\xff" * 20
     path.write_bytes(data)
     with pytest.raises(UserError, match=r"mine.npz: cannot be read"):
         arrays.load(str(path), None)

@@ -60,6 +60,11 @@ def test_images_deeper_in_a_class_folder_belong_to_the_class(pets: Path) -> None
     assert labels is not None and labels.tolist() == [0, 0, 0, 1, 1, 1]
 
 
+def test_hidden_folders_are_no_classes(pets: Path) -> None:
+    write(pets / ".thumbnails" / "a.png")
+    assert load(pets).classes == ("cat", "dog")
+
+
 def test_a_flat_folder_is_unlabelled(pets: Path) -> None:
     examples = load(pets / "dog")
     assert examples.labels is None and examples.classes == () and len(examples) == 3

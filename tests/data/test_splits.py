@@ -143,10 +143,24 @@ def test_emoji_are_split_into_half_a_quarter_and_a_quarter() -> None:
 
 
 def test_a_class_of_one_identity_is_trained_on() -> None:
-    source = vectors([str(i) for i in range(9)], [0, 0, 0, 0, 1, 1, 1, 1, 2])
+    source = vectors([str(i) for i in range(9)], [0, 1, 1, 1, 1, 2, 2, 2, 2])
+    for fraction in (0.25, 0.6, 0.9):
+        train = split_domains(source, None, test_fraction=fraction).source_train
+        assert train.labels is not None and set(train.labels.tolist()) == {0, 1, 2}
+
+
+def test_an_identity_of_several_classes_is_split_the_same_in_any_order() -> None:
+    source = vectors(list("aabbccddeeff"), [0, 1, 1, 2, 2, 0, 2, 1, 1, 1, 0, 0])
+    backwards = source.take(range(11, -1, -1))
     for seed in range(10):
-        train = split_domains(source, None, test_fraction=0.5, seed=seed).source_train
-        assert train.labels is not None and 2 in train.labels
+        tests = [ids(split_domains(s, None, seed=seed).source_test) for s in (source, backwards)]
+        assert tests[0] == tests[1]
+
+
+def test_splits_are_the_same_in_every_process_and_version_of_jtl() -> None:
+    parts = split_domains(domain("s", list(range(16))), domain("t", list(range(8, 24))), seed=3)
+    found = [sorted(map(int, ids(p))) for p in (parts.source_train, parts.target_train)]
+    assert found == [[2, 3, 4, 5, 6, 7, 9, 10, 11, 13], [8, 15, 16, 17, 18, 20, 22, 23]]
 
 
 def test_a_given_split_is_kept() -> None:
