@@ -116,6 +116,12 @@ def test_metrics_stay_in_bounds(example: tuple[np.ndarray, np.ndarray]) -> None:
         assert type(entry["value"]) is float
 
 
+def test_a_confidence_on_an_edge_belongs_to_the_bin_below() -> None:
+    confidence = np.array([0.6, 0.61, 1.0])  # 0.6 is the edge 9 / 15
+    bins = metrics.reliability(np.stack([confidence, 1 - confidence], 1), np.zeros(3, int))
+    assert np.flatnonzero(bins.counts).tolist() == [8, 9, 14]
+
+
 def test_perfect_predictions_are_perfect_with_no_interval() -> None:
     labels = np.arange(30) % 5
     for entry_name, entry in metrics.summarize(np.eye(5)[labels], labels).items():

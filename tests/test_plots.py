@@ -211,20 +211,21 @@ def test_method_comparison_names_the_oracle() -> None:
     assert "61.0 ± 1.4" in texts(figure) and "70.0" in texts(figure)
 
 
-def test_names_at_the_ends_of_lines_do_not_overlap() -> None:
-    figure = new_figure(5, 4)
-    axes = figure.subplots()
+@pytest.mark.parametrize("ends", [(0.99, 0.98, 0.99), (0.0, 0.01, 0.0), (0.5, 0.5, 0.1)])
+def test_names_at_the_ends_of_lines_stay_apart_and_inside(ends: tuple[float, ...]) -> None:
+    axes = new_figure(5, 4).subplots()
     axes.set_ylim(0, 1)
-    label_ends(axes, [(0, 0.99, "a", "k"), (0, 0.99, "b", "k"), (0, 0.98, "c", "k")], gap=0.1)
-    heights = sorted(text.xy[1] for text in axes.texts)
-    assert min(np.diff(heights)) >= 0.1 - 1e-9 and heights[-1] <= 1
-    assert min(axes.texts, key=lambda text: text.xy[1]).get_text() == "c"
+    label_ends(axes, [(0, y, str(k), "k") for k, y in enumerate(ends)], gap=0.1)
+    ordered = sorted(axes.texts, key=lambda text: text.xy[1])
+    heights = [text.xy[1] for text in ordered]
+    assert min(np.diff(heights)) >= 0.1 - 1e-9 and heights[-1] <= 1 and heights[0] >= 0
+    assert [int(text.get_text()) for text in ordered] == sorted(range(3), key=lambda k: ends[k])
 
 
 def test_dollar_signs_in_names_are_no_formula() -> None:
     figure = plots.confusion_matrices({"a": predicted()}, CLASSES_LONG)
-    drawn(figure)
-    assert "$5 $6" in texts(figure)
+    named = [text for text in figure.findobj(Text) if text.get_text() == "$5 $6"]
+    assert named and not any(text.get_parse_math() for text in named)
 
 
 def test_the_users_settings_are_left_alone() -> None:
