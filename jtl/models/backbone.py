@@ -17,7 +17,7 @@ class Backbone:
       blocks: ``blocks(axis_name=None)`` makes the blocks in order; the first one normalises the
         pixels, the last one returns the features. ``axis_name`` is the mapped axis over which
         batch norm averages, under ``pmap``.
-      preprocess: how it wants its images.
+      preprocess: how it wants its images; None where its inputs are vectors.
       width: the number of features.
       weights: parameters and statistics by block name to start from; None starts at random.
       origin: the file or package of the weights, for the manifest; "" where there are none.
@@ -26,7 +26,7 @@ class Backbone:
 
     name: str
     blocks: Callable[..., Blocks]
-    preprocess: Preprocess
+    preprocess: Preprocess | None
     width: int
     weights: tuple[Params, Stats] | None = None
     origin: str = ""
@@ -61,6 +61,21 @@ def random(name: str, *, image_size: int = 0) -> Backbone:
         digits_convnet.NAME: digits_convnet.backbone,
     }
     return _choose(name, known)(image_size=image_size)
+
+
+def vectors(width: str, *, image_size: int = 0) -> Backbone:
+    """No backbone: the inputs are features already, or the columns of a table.
+
+    Args:
+      width: how many numbers an example has.
+      image_size: must be 0.
+    """
+    if not width.isdecimal() or int(width) < 1 or image_size:
+        raise UserError(
+            f"model.backbone: features:{width} does not say how many features an example has; "
+            "write features:64, say, and leave model.image_size at 0"
+        )
+    return Backbone(f"features:{width}", lambda axis_name=None: (), None, int(width))
 
 
 def _choose(name: str, known: dict[str, Callable[..., Backbone]]) -> Callable[..., Backbone]:

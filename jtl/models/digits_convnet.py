@@ -36,29 +36,30 @@ def backbone(*, image_size: int = 0, width: int = 32) -> Backbone:
 
 
 def blocks(*, size: int = SIZE, width: int = 32, axis_name: str | None = None) -> Blocks:
-    """The blocks "stage1" and "stage2" (convolution, norm, ReLU, pooling) and "dense"."""
+    """The blocks "stage1" and "stage2" (convolution, pooling, norm, ReLU) and "dense"."""
     pixels = size // 2 // 2
     parts = {
         "stage1": partial(_First, width),
-        "stage2": partial(_Stage, width, 2 * width),
+        "stage2": partial(_Stage, width, 2 * width, 3),
         "dense": partial(_Dense, pixels * pixels * 2 * width, 4 * width),
     }
     return tuple((name, from_nnx(build, axis_name=axis_name)) for name, build in parts.items())
 
 
 class _Stage(nnx.Module):
-    def __init__(self, inputs: int, outputs: int, rngs: nnx.Rngs) -> None:
-        self.conv = Conv(inputs, outputs, 5, rngs=rngs)
+    def __init__(self, inputs: int, outputs: int, size: int, rngs: nnx.Rngs) -> None:
+        self.conv = Conv(inputs, outputs, size, rngs=rngs)
         self.norm = nnx.GroupNorm(outputs, num_groups=4, rngs=rngs)
 
     def __call__(self, x: Images, *, rng: jax.Array | None = None) -> Images:
         del rng
+        # Pooled before the norm, which then works on a quarter of the values.
         return nnx.relu(self.norm(max_pool(self.conv(x))))
 
 
 class _First(_Stage):
     def __init__(self, outputs: int, rngs: nnx.Rngs) -> None:
-        super().__init__(1, outputs, rngs)
+        super().__init__(1, outputs, 5, rngs)
 
     def __call__(self, x: Images, *, rng: jax.Array | None = None) -> Images:
         return super().__call__((jnp.asarray(x, jnp.float32) - MEAN) / STD, rng=rng)

@@ -16,7 +16,6 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Float
 
-
 Images = Float[jax.Array, "batch height width channels"]
 Kernel = Float[jax.Array, "rows columns inputs outputs"]
 
@@ -98,15 +97,15 @@ def _slices(x: Images, size: int, stride: int) -> list[Images]:
     ]
 
 
-def _weighted(slices: list[Images], taps: Float[jax.Array, "taps channels"]) -> Images:
+def _weighted(slices: list[Images], kernel: Kernel) -> Images:
+    """The sum of the slices, each weighted by its tap of a [k, k, 1, C] kernel."""
+    taps = kernel.reshape(len(slices), 1, 1, 1, -1)
     return reduce(operator.add, (part * tap for part, tap in zip(slices, taps, strict=True)))
 
 
 def _shifted_depthwise(x: Images, kernel: Kernel, stride: int) -> Images:
-    size, channels = kernel.shape[0], kernel.shape[-1]
-    taps = kernel.reshape(-1, channels)
-    slices = _slices(_padded(x, size, stride), size, stride)
-    return _weighted(slices, taps)
+    size = kernel.shape[0]
+    return _weighted(_slices(_padded(x, size, stride), size, stride), kernel)
 
 
 def _shifted_gradients(
@@ -120,9 +119,7 @@ def _shifted_gradients(
         low = size - 1 - same_padding(axis, size, stride)[0]
         spread.append((low, axis + size - 2 - low - stride * (out - 1), stride - 1))
     dilated = lax.pad(upstream, jnp.zeros((), upstream.dtype), [*spread, (0, 0, 0)])
-    flipped = kernel[::-1, ::-1].reshape(-1, kernel.shape[-1])
-    slices = _slices(dilated, size, 1)
-    input_gradient = _weighted(slices, flipped)
+    input_gradient = _weighted(_slices(dilated, size, 1), kernel[::-1, ::-1])
 
     # One reduction with k*k results reads the images once; k*k reductions read them k*k times.
     # Each example apart first, which XLA spreads over the cores and which rounds less.
