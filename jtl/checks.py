@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from jtl import overrides, registry
 from jtl.errors import UserError, nearest
-from jtl.overrides import Config
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "optimizer.name": ("sgd", "adamw"),
@@ -49,7 +50,7 @@ RANGES: Mapping[str, Range] = {
 }
 
 
-def check(config: Config) -> None:
+def check(config: ConfigDict) -> None:
     """Checks every value that can be checked without JAX.
 
     Raises:
@@ -71,7 +72,7 @@ def check(config: Config) -> None:
     _check_partition(config)
 
 
-def _check_data(config: Config) -> None:
+def _check_data(config: ConfigDict) -> None:
     if not config.data.source:
         raise UserError(f"data.source is not set; write {_forms('data')}")
     for key in ("source", "target"):
@@ -98,7 +99,7 @@ def _forms(kind: str) -> str:
     return " or ".join(f"{prefix}:..." for prefix in registry.KINDS[kind])
 
 
-def _check_partition(config: Config) -> None:
+def _check_partition(config: ConfigDict) -> None:
     groups = config.optimizer.groups
     labels = {"train", "freeze", *groups}
     used = _check_rules(config.partition, labels, "partition")

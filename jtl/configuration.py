@@ -21,15 +21,14 @@ from ml_collections import ConfigDict
 
 from jtl import checks, overrides
 from jtl.errors import UserError, nearest
-from jtl.overrides import Config
 
 
-def defaults() -> Config:
+def defaults() -> ConfigDict:
     """Every key that every config has. ``method`` and ``optimizer.groups`` may be added to.
 
     Fractions and progress go from 0 to 1 over training, or over a data set.
     """
-    config: Config = ConfigDict(type_safe=False)
+    config = ConfigDict(type_safe=False)
     # All randomness of training: initial parameters, order of examples, dropout, augmentation.
     config.seed = 0
     config.steps = 1000
@@ -61,8 +60,8 @@ def defaults() -> Config:
     return config
 
 
-def _data() -> Config:
-    data: Config = ConfigDict(type_safe=False)
+def _data() -> ConfigDict:
+    data = ConfigDict(type_safe=False)
     # Where the data are, as prefix:rest (`jtl.registry.DATA`). No target: "".
     data.source = ""
     data.target = ""
@@ -77,8 +76,8 @@ def _data() -> Config:
     return data
 
 
-def _model() -> Config:
-    model: Config = ConfigDict(type_safe=False)
+def _model() -> ConfigDict:
+    model = ConfigDict(type_safe=False)
     # What is transferred, as prefix:rest (`jtl.registry.BACKBONES`).
     model.backbone = ""
     # Width of the dense layer between backbone and head; 0 is none.
@@ -90,8 +89,8 @@ def _model() -> Config:
     return model
 
 
-def _optimizer() -> Config:
-    optimizer: Config = ConfigDict(type_safe=False)
+def _optimizer() -> ConfigDict:
+    optimizer = ConfigDict(type_safe=False)
     optimizer.name = "sgd"
     # At its highest, after the warm-up.
     optimizer.learning_rate = 0.01
@@ -110,7 +109,7 @@ def _optimizer() -> Config:
     return optimizer
 
 
-def load(spec: str, settings: Sequence[str] = ()) -> tuple[Config, str]:
+def load(spec: str, settings: Sequence[str] = ()) -> tuple[ConfigDict, str]:
     """Reads a config file, applies ``key=value`` settings, and checks the whole.
 
     Args:
@@ -134,7 +133,7 @@ def load(spec: str, settings: Sequence[str] = ()) -> tuple[Config, str]:
     return config.lock(), run_name(file, argument)
 
 
-def complete(given: Any, where: str) -> Config:
+def complete(given: Any, where: str) -> ConfigDict:
     """A config with every key, each of the type of its default."""
     if not isinstance(given, ConfigDict):
         raise UserError(f"{where}: get_config() returned {type(given).__name__}, not a ConfigDict")

@@ -7,17 +7,11 @@ are open: ``method`` gets its strengths and ``optimizer.groups`` its groups from
 import ast
 import difflib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from jtl.errors import UserError, nearest
-
-if TYPE_CHECKING:
-    # What ml_collections infers for an attribute is a union that no use type-checks against.
-    Config = Any
-else:
-    Config = ConfigDict
 
 OPEN = ("method", "optimizer.groups")
 """Sections that a config file may add keys to."""
@@ -32,7 +26,7 @@ EXPECTED = {
 }
 
 
-def walk(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def walk(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yields the dotted key and value of everything that is not a section."""
     for key in config:
         value = config[key]
@@ -42,7 +36,7 @@ def walk(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", value
 
 
-def merge(config: Config, given: Config, where: str, prefix: str = "") -> None:
+def merge(config: ConfigDict, given: ConfigDict, where: str, prefix: str = "") -> None:
     """Puts the values of ``given`` into ``config``, key by key.
 
     Raises:
@@ -62,7 +56,7 @@ def merge(config: Config, given: Config, where: str, prefix: str = "") -> None:
             raise UserError(f"{where}: unknown key {dotted}; {_hint(dotted, names)}")
 
 
-def apply(config: Config, settings: Sequence[str]) -> None:
+def apply(config: ConfigDict, settings: Sequence[str]) -> None:
     """Applies ``key=value`` settings, each of them once.
 
     Raises:
@@ -140,7 +134,7 @@ def _show(value: Any) -> str:
     return "a section" if isinstance(value, ConfigDict) else repr(value)
 
 
-def _find(config: Config, key: str) -> tuple[Config, str]:
+def _find(config: ConfigDict, key: str) -> tuple[ConfigDict, str]:
     """The section that a dotted key is in, and the key's last part."""
     section = config
     *parents, leaf = key.split(".")
@@ -153,7 +147,7 @@ def _find(config: Config, key: str) -> tuple[Config, str]:
     return section, leaf
 
 
-def _unknown(config: Config, key: str) -> UserError:
+def _unknown(config: ConfigDict, key: str) -> UserError:
     names = [name for name, _ in walk(config)]
     return UserError(f"unknown key --config.{key}; {_hint(key, names)}")
 
