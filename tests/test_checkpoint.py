@@ -125,6 +125,23 @@ def test_damage_to_any_file_of_the_newest_is_harmless_or_falls_back(
     assert Path("2/record/metadata") in fell_back
 
 
+def test_a_flipped_bit_in_a_large_array_is_found(tmp_path: Path) -> None:
+    """Orbax's format has checksums of its own records, but none of large arrays' values."""
+    values = {"w": jax.random.normal(jax.random.key(0), (200_000,))}
+    with Checkpoints(tmp_path, note=lambda line: None) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, values, wait=True)
+        files = (path for path in (tmp_path / "2").rglob("*") if path.is_file())
+        largest = max(files, key=lambda path: path.stat().st_size)
+        content = bytearray(largest.read_bytes())
+        content[len(content) // 2] ^= 1
+        largest.write_bytes(content)
+        restored = checkpoints.restore_latest(values)
+        assert restored is not None
+        assert restored[0] == 1
+        assert bits(restored[1]) == bits(values)
+
+
 def test_after_falling_back_the_step_can_be_saved_again(two_steps: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(two_steps, tmp_path / "run")
     notes: Notes = []

@@ -83,16 +83,18 @@ class Checkpoints:
 
         Args:
           like: the state's structure, of arrays or ``ShapeDtypeStruct``; the arrays are put where
-            its shardings say, else on the first device.
+            its shardings say, else on the first device. Where the structure changes as training
+            goes on, a function from the step to it.
 
         Raises:
           UserError: a readable checkpoint does not fit ``like``, or none can be read.
         """
         self.wait()
+        at = like if callable(like) else lambda step: like
         corrupt: list[int] = []
         for step in reversed(steps_on_disk(self.directory)):
             try:
-                state = read_state(self._folder(step), like)
+                state = read_state(self._folder(step), at(step))
             except CorruptError as error:
                 corrupt.append(step)
                 self._note(f"checkpoint {self._folder(step)} is corrupt: {error}")

@@ -5,15 +5,15 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jtl.errors import UserError
-from jtl.types import Params
+from jtl.types import Array, Params
 
 
 def l2_sp(
     params: Params,
     reference: Params,
     *,
-    alpha: float | Float[jax.Array, ""],
-    beta: float | Float[jax.Array, ""],
+    alpha: float | Float[Array, ""],
+    beta: float | Float[Array, ""],
 ) -> Float[jax.Array, ""]:
     """Pulls pretrained parameters to where they started and new ones to 0.
 
@@ -55,4 +55,5 @@ def l2_sp(
             raise UserError(f"l2_sp: {name} is {leaf.shape} but {start.shape} in the reference")
         start = jax.lax.stop_gradient(jnp.asarray(start, jnp.float32))
         kept += jnp.sum((value - start) ** 2)
+    alpha, beta = jnp.asarray(alpha, jnp.float32), jnp.asarray(beta, jnp.float32)
     return alpha / 2 * kept + beta / 2 * new
