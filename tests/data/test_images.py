@@ -135,6 +135,16 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path, data: bytes) -> None:
         decode(path, RGB)
 
 
+@pytest.mark.parametrize("position", [20, 30, 60])
+def test_a_damaged_image_is_named(tmp_path: Path, position: int) -> None:
+    path = save(tmp_path / "a.png", Image.fromarray(PIXELS))
+    data = bytearray(path.read_bytes())
+    data[position] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"a.png: cannot be decoded"):
+        decode(path, RGB)
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"gone.png: there is no such file"):
         decode(tmp_path / "gone.png", RGB)
