@@ -1,7 +1,6 @@
 """Image files of every kind, decoded into what a backbone takes."""
 
 import os
-import struct
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,14 +21,6 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".t
 MEMORY_LIMIT = 2 * 2**30
 """Sets that take more bytes than this once decoded are left on disk."""
 _ORIENTATION = 0x0112  # the EXIF tag
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    SyntaxError,
-    ValueError,
-    struct.error,
-    Image.DecompressionBombError,
-)
 
 
 class Picture(NamedTuple):
@@ -63,7 +54,7 @@ def read_stream(file: BinaryIO, where: str, preprocess: Preprocess) -> Picture:
         with Image.open(file) as opened:
             opened.load()
             image, changes = _plain(opened)
-    except _UNREADABLE as error:
+    except Exception as error:  # damage makes PIL raise nearly anything: even TypeError
         raise UserError(
             f"{where}: cannot be decoded ({_brief(error)}); mend or remove it"
         ) from error
