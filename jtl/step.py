@@ -123,7 +123,8 @@ def make_training(recipe: Recipe) -> Training:
             frozen=frozen,
             stats=stats,
             optimizer=transformation(hyper, jnp.zeros(())).init(params),
-            memory=recipe.method.remember(params, _keys(seed).memory),
+            # A copy: the step may consume its state, and no buffer can be consumed twice.
+            memory=jax.tree.map(jnp.array, recipe.method.remember(params, _keys(seed).memory)),
         )
 
     def step(state: TrainState, batch: Batch, hyper: Hyperparameters) -> tuple[TrainState, Terms]:
