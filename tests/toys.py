@@ -27,8 +27,10 @@ from jtl.types import (
     Phase,
     Scope,
     Source,
+    Stats,
     Target,
     Terms,
+    Train,
     TrainState,
     Unlabelled,
 )
@@ -67,6 +69,33 @@ def blocks(*, stages: int = 1, dropout: float = 0.0, axis_name: str | None = Non
         ("bottleneck", heads.bottleneck(WIDTH, WIDTH, dropout=dropout)),
         ("head", heads.head(WIDTH, CLASSES)),
     )
+
+
+def dense(width_in: int, width: int) -> Model:
+    """A layer in plain jax: no flax, no statistics, quick to compile."""
+
+    def init(key: jax.Array) -> tuple[Params, Stats]:
+        return {"kernel": jax.random.normal(key, (width_in, width)) / width_in**0.5}, {}
+
+    def apply(
+        params: Params, stats: Stats, inputs: jax.Array, *, train: Train, rng: jax.Array | None
+    ) -> tuple[jax.Array, Stats]:
+        return jnp.tanh(inputs @ params["kernel"]), {}
+
+    return Model(init, apply)
+
+
+def dense_blocks(width: int = WIDTH) -> Blocks:
+    return (
+        ("backbone/stem", dense(INPUTS, width)),
+        ("backbone/stage1", dense(width, width)),
+        ("bottleneck", dense(width, width)),
+        ("head", dense(width, CLASSES)),
+    )
+
+
+def dense_model() -> Model:
+    return classifier(dense_blocks())
 
 
 def model(**settings: Any) -> Model:
@@ -178,10 +207,13 @@ def recipe(
     stages: int = 1,
     dropout: float = 0.0,
     axis_name: str | None = None,
+    plain: bool = False,
     **changes: Any,
 ) -> Recipe:
     settings = {
-        "model": model(stages=stages, dropout=dropout, axis_name=axis_name),
+        "model": dense_model()
+        if plain
+        else model(stages=stages, dropout=dropout, axis_name=axis_name),
         "method": method,
         "optimizer": optimizers.sgd(optimizers.schedule("inverse")),
         "rules": ALL,
@@ -207,7 +239,8 @@ class Run:
         self.recipe = recipe
         self.training: Training = make_training(recipe)
         self.hyper = hyper(recipe.method, **hyper_changes)
-        self.init = jit(self.training.init)
+        # Not compiled: the few operations are shared by all runs of a session.
+        self.init = self.training.init
         self.step = jit(self.training.step)
 
     def start(self, seed: int = 0) -> TrainState:
@@ -223,7 +256,7 @@ class Run:
 
 
 @functools.cache
-def run(method: str, **settings: Any) -> Run:
+def run(method: str = "supervised", **settings: Any) -> Run:
     """The compiled run of a method, shared by all tests that ask for the same settings."""
     return Run(recipe(METHODS[method](), **settings))
 
