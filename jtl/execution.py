@@ -10,7 +10,6 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -112,11 +111,17 @@ def mapped(
     """
     devices = jax.local_device_count()
     compiled = jax.pmap(step, axis_name=sharding.AXIS, in_axes=(0, 0, None), donate_argnums=0)
+    # Plain host arrays: pmap refuses those that lie on a mesh.
+    hyper = jax.device_get(dict(hyper))
+
+    def _copies(leaf: Array) -> np.ndarray:
+        return np.broadcast_to(np.asarray(leaf), (devices, *leaf.shape))
+
     running: dict[int, Iterator[Batch]] = {}
 
     def advance(state: TrainState, start: int, count: int) -> tuple[TrainState, Terms]:
         iterator = running.pop(start, None) or batches(start)
-        copies = jax.tree.map(lambda leaf: jnp.stack([leaf] * devices), state)
+        copies = jax.tree.map(_copies, state)
         metrics = []
         for _ in range(count):
             parts = jax.tree.map(

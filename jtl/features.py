@@ -4,7 +4,7 @@ Blocks below the lowest trainable one always give the same output for the same i
 outputs are computed once and training starts from them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import jax
@@ -49,15 +49,15 @@ def below(tree: Params, blocks: Blocks) -> Params:
 class Prefix:
     """The frozen blocks with their parameters, compiled; calls give stored activations.
 
-    A set of examples is run once however often it is asked for, also by later runs of the same
-    process: the outputs are kept under the hash of the weights, the blocks and the examples.
+    An image is run once however often it is asked for, also by later runs of the same process and
+    whichever way they split their data: outputs are kept under the weights, blocks and pixels.
     """
 
-    _kept: dict[tuple[str, ...], np.ndarray] = {}
+    _kept: dict[tuple[str, ...], dict[str, np.ndarray]] = {}
 
     def __init__(self, blocks: Blocks, params: Params, stats: Stats, key: str) -> None:
         model = chain(blocks)
-        self._key = (key, *(path for path, _ in blocks))
+        self._outputs = self._kept.setdefault((key, *(path for path, _ in blocks)), {})
         self._weights = (params, stats)
         self._empty = not blocks
 
@@ -67,16 +67,16 @@ class Prefix:
 
         self._run = run
 
-    def __call__(
-        self, examples: Examples, *, done: Callable[[int], None] = lambda count: None
-    ) -> Examples:
+    def __call__(self, examples: Examples) -> Examples:
         """The examples with the prefix's outputs in place of their inputs."""
         if self._empty:
             return examples
-        key = (*self._key, examples.without_labels().sha256())
-        if key not in self._kept:
+        names = examples.fingerprints()
+        new = list({n: i for i, n in enumerate(names) if n not in self._outputs}.values())
+        if new:
             weights = jax.device_put(self._weights)
-            self._kept[key] = in_batches(
-                lambda inputs: self._run(weights, inputs), examples.inputs, done=done
+            outputs = in_batches(
+                lambda inputs: self._run(weights, inputs), examples.take(new).inputs
             )
-        return replace(examples, inputs=self._kept[key])
+            self._outputs |= zip((names[index] for index in new), outputs, strict=True)
+        return replace(examples, inputs=np.stack([self._outputs[name] for name in names]))

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jtl import partition
-from jtl.types import Array, Batch, Model, Outputs, Params, Source, Stats, Target, Train
+from jtl.types import Array, Batch, Model, Params, Source, Stats, Target, Train
 
 BATCH_NORM = ("separate", "joint", "frozen")
 

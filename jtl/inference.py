@@ -12,7 +12,6 @@ def in_batches(
     inputs: Any,
     *,
     batch_size: int = 128,
-    done: Callable[[int], None] = lambda count: None,
 ) -> Any:
     """Applies ``function`` to all of ``inputs`` and concatenates what it returns, as NumPy.
 
@@ -20,7 +19,6 @@ def in_batches(
       function: takes ``batch_size`` examples; compiled by the caller.
       inputs: an array, or a lazy sequence of images. The last batch is filled up with its first
         example, so that one shape is compiled; what belongs to the filling is dropped.
-      done: is told how many examples are finished.
     """
     total = len(inputs)
     batch_size = min(batch_size, total)
@@ -31,7 +29,6 @@ def in_batches(
         indices[stop - start :] = start
         outputs = function(_fetch(inputs, indices))
         parts.append(jax.tree.map(lambda leaf, n=stop - start: np.asarray(leaf)[:n], outputs))
-        done(stop)
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 

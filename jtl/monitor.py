@@ -6,7 +6,7 @@ from typing import Self
 
 import numpy as np
 
-from jtl import evaluate, sharding
+from jtl import evaluate
 from jtl.data.splits import Domains
 from jtl.log import MetricsLog, Progress, read_metrics
 from jtl.types import Terms, TrainState

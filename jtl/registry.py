@@ -29,6 +29,7 @@ BACKBONES: Mapping[str, str] = {
     "package": "jtl.models.backbone:package",
     "run": "jtl.models.saved:backbone",
     "random": "jtl.models.backbone:random",
+    "features": "jtl.models.backbone:vectors",
 }
 """The part of ``model.backbone`` before the colon."""
 

@@ -81,7 +81,7 @@ def run(config: ConfigDict, folder: Path) -> int:
 def prepare(config: ConfigDict, folder: Path) -> Run:
     """Loads the data and the backbone, and runs the frozen part of the model once."""
     found = build.backbone(config)
-    domains = build.domains(config, found.preprocess)
+    domains = build.domains(config, found)
     for part in (domains.source_train, domains.target_train):
         for note in part.notes if part else ():
             print(f"{part.name}: {note}")
@@ -182,7 +182,7 @@ def _begin(run: Run, checkpoints: Checkpoints, devices: Mesh) -> tuple[int, Trai
         start = jax.jit(training.init, out_shardings=whole)
         return start(run.config.seed, run.hyper, run.net.pretrained())
 
-    found = checkpoints.restore_latest(init(0))
+    found = checkpoints.restore_latest(init)
     if found is None:
         return 0, init(0)
     step, state = found

