@@ -51,23 +51,23 @@ def test_an_example_does_not_depend_on_the_others_of_its_batch() -> None:
     np.testing.assert_allclose(together[:1], alone, rtol=1e-4, atol=1e-5)
 
 
-def test_pixels_are_normalised_before_anything_else() -> None:
-    _, model, params, stats = _made(width=4)
-    pixels = _pixels(2)
-
-    @jax.jit
-    def apply(params: Params, pixels: np.ndarray) -> jax.Array:
-        return model.apply(params, stats, pixels, train=False, rng=None)[0]
-
-    np.testing.assert_array_equal(apply(params, pixels), apply(params, pixels.astype(np.float32)))
-    # The first norm's scale is what shows whether pixels arrive near 0 and 1: its epsilon is
-    # nothing beside them, but much beside a tenth of a grey level.
-    faint = np.float32(MEAN) + 1e-3 * pixels.astype(np.float32) / 255
-    flat = params["stage1"]["conv"]["kernel"] * STD
-    unnormalised = params | {"stage1": params["stage1"] | {"conv": {"kernel": flat}}}
-    assert np.abs(apply(params, faint) - apply(unnormalised, faint)).max() > 1e-3
-    mean = apply(params, np.full((1, 28, 28, 1), MEAN, np.float32))
-    np.testing.assert_array_equal(mean, np.zeros_like(mean))
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_pixels_are_normalised_before_anything_else(dtype: type) -> None:
+    _, _, params, _ = _made(width=4)
+    stage = dict(backbone(width=4).blocks())["stage1"]
+    # A kernel that moves the image right by two, so that the padding shows its mean, and so
+    # faintly that the norm's epsilon shows its scale.
+    faint = 1e-3
+    copy = jnp.zeros((5, 5, 1, 4)).at[2, 0].set(faint)
+    pixels = _pixels(2).astype(dtype)
+    features, _ = stage.apply(
+        params["stage1"] | {"conv": {"kernel": copy}}, {}, pixels, train=False, rng=None
+    )
+    moved = np.pad((pixels.astype(np.float64) - MEAN) / STD, ((0, 0), (0, 0), (2, 0), (0, 0)))
+    seen = faint * moved[:, :, :-2].reshape(2, 14, 2, 14, 2, 1).max((2, 4))
+    seen -= seen.mean((1, 2), keepdims=True)
+    expected = seen / np.sqrt(seen.var((1, 2), keepdims=True) + 1e-6)
+    np.testing.assert_allclose(features, np.maximum(expected, 0).repeat(4, 3), rtol=1e-3, atol=1e-4)
 
 
 def test_every_parameter_learns() -> None:
