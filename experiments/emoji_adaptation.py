@@ -54,9 +54,10 @@ def config(method: str, source: str, seed: int) -> ConfigDict:
 
 def conclude(results: Results) -> Findings:
     """A row a method, a column a direction; the gains are paired by seed."""
-    rows, notes, gains = [], [], {}
-    for method in METHODS:
-        rows.append([method, *(spread(values(results, (method, s))) for s in DIRECTIONS)])
+    notes, gains = [], {}
+    rows = [
+        [method, *(spread(values(results, (method, s))) for s in DIRECTIONS)] for method in METHODS
+    ]
     for source, direction in DIRECTIONS.items():
         gains[direction] = _gains(results, ("dann", source), ("source-only", source))
         if min(gains[direction]) < 0:

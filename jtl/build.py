@@ -4,9 +4,10 @@ With `train`, `study` and `cli`, the only module that reads a config.
 """
 
 import inspect
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ from jtl.models import heads
 from jtl.models.backbone import Backbone
 from jtl.models.chain import Blocks, chain, classifier, prefixed
 from jtl.step import Recipe, Training, make_training
-from jtl.types import Array, Batch, Method, Model, Params, Stats
+from jtl.types import Batch, Labelled, Method, Model, Params, Stats, Unlabelled
 
 _SIZES = ("features", "classes")
 """Arguments of a method's factory that the model decides, not the config."""
@@ -120,10 +121,11 @@ def labelled(config: ConfigDict, data: Domains, method: Method) -> Examples:
 def _load(reference: str, where: str, found: Backbone) -> Examples:
     kind, rest = registry.split("data", reference, where)
     examples: Examples = registry.resolve("data", kind)(rest, found.preprocess)
-    if found.preprocess is None and examples.inputs.shape[1:] != (found.width,):
+    if found.preprocess is None and examples.array().shape[1:] != (found.width,):
+        features = examples.array().shape[1]
         raise UserError(
-            f"{where}: {reference} has {examples.inputs.shape[1]} features an example, but "
-            f"model.backbone is {found.name}; write features:{examples.inputs.shape[1]}"
+            f"{where}: {reference} has {features} features an example, but model.backbone is "
+            f"{found.name}; write features:{features}"
         )
     return examples
 
@@ -150,7 +152,7 @@ def method(config: ConfigDict, *, features: int, classes: int) -> Method:
     return made
 
 
-def hyperparameters(config: ConfigDict, made: Method) -> dict[str, Array]:
+def hyperparameters(config: ConfigDict, made: Method) -> dict[str, jax.Array]:
     """Scalars as arrays: the optimizer's and the method's."""
     values: dict[str, Any] = {
         "learning_rate": config.optimizer.learning_rate,
@@ -169,8 +171,11 @@ def network(config: ConfigDict, found: Backbone, made: Method, classes: int) -> 
         blocks += (("bottleneck", layer),)
         width = config.model.bottleneck
     blocks += (("head", heads.head(width, classes)),)
-    params, stats = jax.jit(chain(blocks).init)(jax.random.key(config.seed))
-    params, stats = map(partition.overwrite, (params, stats), _given(found))
+    given = _given(found)
+    # Random weights that pretrained ones replace are not drawn: they take seconds to compile.
+    fresh = tuple(block for block in blocks if not below(given[0], (block,)))
+    random = jax.jit(chain(fresh).init)(jax.random.key(config.seed))
+    params, stats = map(partition.merge, random, given)
     extra = _own_parameters(made)
     stages = [config.partition, *(rules for _, rules in config.unfreeze)]
     cut = frozen_blocks(blocks, params | extra, stages) if config.data.augment == "none" else 0
@@ -251,11 +256,12 @@ def stream(
         "process": jax.process_index(),
         "processes": jax.process_count(),
     }
-    sources = batches.stream(source, name="source", **settings)
-    if target is None:
-        yield from (Batch(part, None) for part in sources)
-    else:
-        yield from map(Batch, sources, batches.stream(target, name="target", **settings))
+    sources = cast("Iterator[Labelled]", batches.stream(source, name="source", **settings))
+    targets: Iterator[Unlabelled | None] = itertools.repeat(None)
+    if target is not None:
+        stream = batches.stream(target, name="target", **settings)
+        targets = cast("Iterator[Unlabelled | None]", stream)
+    yield from map(Batch, sources, targets)
 
 
 AUGMENTS = {"none": None, "shift": augment.random_shift(2), "flip": augment.random_flip}

@@ -123,14 +123,15 @@ def _losses(run: "Run") -> list[dict[str, Any]]:
 
 
 def _feature_map(run: "Run", predicted: Predicted, classes: tuple[str, ...]) -> Any:
-    source, target = run.domains.source_test, run.domains.target_test
     embed = run.net.embedding
-    before = plots.Domains(embed(source).inputs, source.labels, embed(target).inputs, target.labels)
-    after = plots.Domains(
-        predicted["source_test"].features,
-        source.labels,
-        predicted["target_test"].features,
-        target.labels,
-    )
-    stages = {"before: the backbone as it came": before, "after: the input of the head": after}
+    source, target = run.domains.source_test, run.domains.target_test
+    assert target is not None  # it was predicted
+    labels = source.known_labels(), target.known_labels()
+    before = [embed(examples).array() for examples in (source, target)]
+    after = [predicted[split].features for split in ("source_test", "target_test")]
+    features = {"before: the backbone as it came": before, "after: the input of the head": after}
+    stages = {
+        name: plots.Domains(source, labels[0], target, labels[1])
+        for name, (source, target) in features.items()
+    }
     return plots.feature_map(stages, classes)

@@ -140,5 +140,5 @@ def _stacked(metrics: list[Terms]) -> Terms:
     return jax.tree.map(lambda *values: np.stack([np.asarray(v) for v in values]), *metrics)
 
 
-def _loop_is_slow(jaxpr: jax.extend.core.ClosedJaxpr) -> bool:
+def _loop_is_slow(jaxpr: object) -> bool:
     return jax.default_backend() == "cpu" and "conv_general_dilated" in str(jaxpr)

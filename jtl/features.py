@@ -6,6 +6,7 @@ outputs are computed once and training starts from them.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 import jax
 import numpy as np
@@ -53,7 +54,7 @@ class Prefix:
     whichever way they split their data: outputs are kept under the weights, blocks and pixels.
     """
 
-    _kept: dict[tuple[str, ...], dict[str, np.ndarray]] = {}
+    _kept: ClassVar[dict[tuple[str, ...], dict[str, np.ndarray]]] = {}
 
     def __init__(self, blocks: Blocks, params: Params, stats: Stats, key: str) -> None:
         model = chain(blocks)

@@ -16,7 +16,8 @@ from jtl.types import Array, Batch, Model, Params, Source, Stats, Target, Train
 
 BATCH_NORM = ("separate", "joint", "frozen")
 
-Domains = tuple[Source | None, Target | None]
+Domains = tuple[Any, Any]
+"""A :class:`Source` and a :class:`Target`; a domain that is not read is None."""
 
 
 def training_mode(params: Params, stats: Stats, trainable: Params, batch_norm: str) -> Train:
@@ -53,14 +54,18 @@ def domains(
     source = batch.source if "source" in reads else None
     target = batch.target if "target" in reads else None
     given = [domain.inputs for domain in (source, target) if domain is not None]
+    together = [jnp.concatenate(given)] if joint else given
     outputs = []
-    for index, inputs in enumerate([jnp.concatenate(given)] if joint else given):
+    for index, inputs in enumerate(together):
         rng = jax.random.fold_in(key, index)
         out, stats = model.apply(params, stats, inputs, train=train, rng=rng)
         outputs.append(out)
-    if joint and len(given) == 2:
+    if len(outputs) < len(given):
         cut = len(given[0])
-        outputs = [jax.tree.map(lambda x: x[:cut], out), jax.tree.map(lambda x: x[cut:], out)]
+        outputs = [
+            jax.tree.map(lambda x, half=half: x[half], outputs[0])
+            for half in (slice(cut), slice(cut, None))
+        ]
     outputs = [gather(out) for out in outputs]
     seen_source = source and Source(gather(source.inputs), gather(source.labels), *outputs.pop(0))
     seen_target = target and Target(gather(target.inputs), *outputs.pop(0))

@@ -16,6 +16,7 @@ def in_batches(
     """Applies ``function`` to all of ``inputs`` and concatenates what it returns, as NumPy.
 
     Args:
+      batch_size: how many examples make up a batch.
       function: takes ``batch_size`` examples; compiled by the caller.
       inputs: an array, or a lazy sequence of images. The last batch is filled up with its first
         example, so that one shape is compiled; what belongs to the filling is dropped.

@@ -5,7 +5,7 @@ program serves every learning rate and a study can be vmapped over them.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,20 +15,20 @@ from jaxtyping import Float
 
 from jtl import partition, schedules
 from jtl.errors import UserError, nearest
-from jtl.types import Array, Hyperparameters, Params, Phase
+from jtl.types import Hyperparameters, Params, Phase
 
-Optimizer = Callable[[Hyperparameters, Float[Array, ""], float], optax.GradientTransformation]
+Optimizer = Callable[[Hyperparameters, Float[jax.Array, ""], float], optax.GradientTransformation]
 """``optimizer(hyper, progress, factor)``: reads ``learning_rate`` and ``weight_decay`` from
 ``hyper``; ``factor`` scales the learning rate of one group."""
 
-Schedule = Callable[[Float[Array, ""]], Float[Array, ""]]
+Schedule = Callable[[Float[jax.Array, ""]], Float[jax.Array, ""]]
 
 
 def sgd(schedule: Schedule, *, momentum: float = 0.9) -> Optimizer:
     """Stochastic gradient descent with Nesterov momentum and weight decay on matrices."""
 
     def build(
-        hyper: Hyperparameters, progress: Array, factor: float
+        hyper: Hyperparameters, progress: jax.Array, factor: float
     ) -> optax.GradientTransformation:
         return optax.chain(
             optax.add_decayed_weights(hyper["weight_decay"], mask=_matrices),
@@ -46,7 +46,7 @@ def adamw(schedule: Schedule, *, momentum: float = 0.9) -> Optimizer:
     """Adam with decoupled weight decay on matrices (Loshchilov and Hutter, arXiv 1711.05101)."""
 
     def build(
-        hyper: Hyperparameters, progress: Array, factor: float
+        hyper: Hyperparameters, progress: jax.Array, factor: float
     ) -> optax.GradientTransformation:
         return optax.adamw(
             hyper["learning_rate"] * schedule(progress) * factor,
@@ -154,7 +154,7 @@ def _states(state: Any) -> dict[str, Any]:
 def grouped(
     optimizer: Optimizer,
     hyper: Hyperparameters,
-    progress: Float[Array, ""],
+    progress: Float[jax.Array, ""],
     labels: Params,
     factors: Mapping[str, float],
     *,
@@ -173,7 +173,7 @@ def grouped(
         so that alternating phases can share one.
       clip: bound on the norm of the gradient of everything that moves; 0 is none.
     """
-    groups: dict[str, optax.GradientTransformation] = {}
+    groups: dict[Hashable, optax.GradientTransformation] = {}
     for name in sorted({name for _, name in partition.walk(labels)}):
         transformation = optimizer(hyper, progress, factors[name])
         groups[name] = transformation if moving(name) else _hold(transformation)

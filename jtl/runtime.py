@@ -16,7 +16,7 @@ def start() -> None:
 
 def keep_compiled_programs() -> None:
     """Keeps compiled programs in the user's cache folder, unless jax was told where to."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(base / "jtl" / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

@@ -87,17 +87,15 @@ def make_training(recipe: Recipe) -> Training:
       UserError: a parameter matches no rule, a rule decides no parameter, a label or a factor is
         unknown, or a phase has nothing to train.
     """
-    if recipe.batch_norm not in forward.BATCH_NORM:
-        hint = nearest(recipe.batch_norm, forward.BATCH_NORM)
-        raise UserError(f"batch_norm: there is no {recipe.batch_norm!r}; {hint}")
-    shapes, _ = jax.eval_shape(lambda: _init_params(recipe, jax.random.key(0)))
-    labels = partition.label(shapes, recipe.rules)
+    labels = _labels(recipe)
     trainable = partition.keep(labels, lambda name: name != partition.FREEZE)
     groups, factors = optimizers.groups(
         labels, recipe.method.phases, recipe.factors, recipe.block_factors
     )
 
-    def transformation(hyper: Hyperparameters, progress: Array, phase: int | None = None) -> Any:
+    def transformation(
+        hyper: Hyperparameters, progress: jax.Array, phase: int | None = None
+    ) -> Any:
         return optimizers.grouped(
             recipe.optimizer,
             hyper,
@@ -131,7 +129,7 @@ def make_training(recipe: Recipe) -> Training:
         key = jax.random.fold_in(_keys(state.seed).steps, state.step)
         augment_key, key = jax.random.split(key)
         batch = _augmented(recipe, batch, augment_key)
-        progress = state.step / recipe.steps
+        progress = jnp.asarray(state.step) / recipe.steps
         metrics: Terms = {}
         updates = itertools.count()
         for index, phase in enumerate(recipe.method.phases):
@@ -180,6 +178,14 @@ def _kept(fresh: Params, memory: Params) -> Params:
         else memory.get(key, value)
         for key, value in fresh.items()
     }
+
+
+def _labels(recipe: Recipe) -> Params:
+    if recipe.batch_norm not in forward.BATCH_NORM:
+        hint = nearest(recipe.batch_norm, forward.BATCH_NORM)
+        raise UserError(f"batch_norm: there is no {recipe.batch_norm!r}; {hint}")
+    shapes, _ = jax.eval_shape(lambda: _init_params(recipe, jax.random.key(0)))
+    return partition.label(shapes, recipe.rules)
 
 
 class _Keys(NamedTuple):

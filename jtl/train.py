@@ -24,7 +24,7 @@ from jtl.log import final_table
 from jtl.manifest import manifest, write_json
 from jtl.monitor import Monitor
 from jtl.step import repartition
-from jtl.types import Array, Batch, Labelled, Terms, TrainState, Unlabelled
+from jtl.types import Batch, Labelled, Terms, TrainState, Unlabelled
 
 LONGEST_STRETCH = 50
 """Steps between two looks at the losses, the clock and the signals, at most."""
@@ -45,7 +45,7 @@ class Run:
     folder: Path
     net: build.Network
     stages: tuple[build.Stage, ...]
-    hyper: dict[str, Array]
+    hyper: dict[str, jax.Array]
     domains: Domains
     stored: Domains
     labelled: Examples
@@ -71,7 +71,7 @@ def run(config: ConfigDict, folder: Path) -> int:
             code = _train(prepared)
             if code:
                 return code
-        print(final_table(workdir.summary(folder), folder / workdir.REPORT))
+        print(final_table(workdir.summary(folder) or {}, folder / workdir.REPORT))
     return 0
 
 
@@ -82,8 +82,8 @@ def prepare(config: ConfigDict, folder: Path) -> Run:
     """Loads the data and the backbone, and runs the frozen part of the model once."""
     found = build.backbone(config)
     domains = build.domains(config, found)
-    for part in (domains.source_train, domains.target_train):
-        for note in part.notes if part else ():
+    for part in filter(None, (domains.source_train, domains.target_train)):
+        for note in part.notes:
             print(f"{part.name}: {note}")
     classes = len(domains.source_train.classes)
     made = build.method(config, features=build.head_width(config, found), classes=classes)
@@ -236,8 +236,8 @@ def _advance(run: Run, stage: build.Stage, devices: Mesh) -> execution.Advance:
     if not in_memory:
         return execution.from_stream(step, stream, run.hyper, devices)
     sets = Batch(
-        Labelled(source.inputs, source.known_labels()),
-        Unlabelled(target.inputs) if target else None,
+        Labelled(source.array(), source.known_labels()),
+        Unlabelled(target.array()) if target else None,
     )
     return execution.from_memory(step, sets, choose, run.hyper, devices)
 

@@ -31,7 +31,9 @@ class Apply(Protocol):
         *,
         train: Train,
         rng: jax.Array | None,
-    ) -> tuple[Any, Stats]: ...
+    ) -> tuple[Any, Stats]:
+        """Runs the model; returns its outputs and the new statistics."""
+        ...
 
 
 class Model(NamedTuple):
@@ -107,7 +109,7 @@ class Target(NamedTuple):
 
 Terms = dict[str, Float[Array, ""]]
 """The named parts of an objective, logged at every step."""
-Hyperparameters = Mapping[str, Float[Array, ""]]
+Hyperparameters = Mapping[str, Float[jax.Array, ""]]
 """Scalars as arrays, so that a whole run can be vmapped over them."""
 
 

@@ -1,4 +1,4 @@
-"""Small real runs, for the tests of training: vectors of two shifted domains, a few seconds each."""
+"""Small real runs for the tests of training: vectors of two shifted domains, seconds each."""
 
 import multiprocessing
 import os
@@ -46,8 +46,8 @@ def config(folder: Path, **changes) -> ConfigDict:
 
 def as_file(made: ConfigDict, file: Path) -> Path:
     """The config as a file for the command line."""
-    text = f"from ml_collections import ConfigDict\n\n\ndef get_config():\n    return ConfigDict({made.to_dict()!r})\n"
-    file.write_text(text)
+    lines = ["from ml_collections import ConfigDict", "def get_config():"]
+    file.write_text("\n".join([*lines, f"    return ConfigDict({made.to_dict()!r})", ""]))
     return file
 
 

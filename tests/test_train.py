@@ -146,7 +146,7 @@ def test_an_oracle_needs_target_labels(data, tmp_path) -> None:
         np.savez(tmp_path / "target.npz", inputs=arrays["inputs"])
     made = runs.config(tmp_path)
     made.method = {"name": "target_supervised"}
-    with pytest.raises(UserError, match="needs labels of data.target"):
+    with pytest.raises(UserError, match=r"needs labels of data\.target"):
         train.run(made, tmp_path / "run")
 
 

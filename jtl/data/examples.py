@@ -124,6 +124,12 @@ class Examples:
             )
         return self.labels
 
+    def array(self) -> np.ndarray:
+        """The inputs of a set that is in memory."""
+        if not isinstance(self.inputs, np.ndarray):
+            raise ValueError(f"{self.name} is decoded as it is read; it is not in memory")
+        return self.inputs
+
     def without_labels(self) -> "Examples":
         """The same examples with no labels to read by mistake."""
         return replace(self, labels=None)

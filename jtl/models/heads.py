@@ -4,7 +4,7 @@ import jax
 from flax import nnx
 
 from jtl.models.adapter import from_nnx
-from jtl.types import Array, Model
+from jtl.types import Model
 
 
 class _Bottleneck(nnx.Module):
@@ -13,7 +13,7 @@ class _Bottleneck(nnx.Module):
         self.norm = nnx.LayerNorm(width, rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
 
-    def __call__(self, x: Array, *, rng: jax.Array | None = None) -> Array:
+    def __call__(self, x: jax.Array, *, rng: jax.Array | None = None) -> jax.Array:
         return self.dropout(nnx.relu(self.norm(self.dense(x))), rngs=rng)
 
 
@@ -21,7 +21,7 @@ class _Head(nnx.Module):
     def __init__(self, width: int, classes: int, rngs: nnx.Rngs) -> None:
         self.dense = nnx.Linear(width, classes, rngs=rngs)
 
-    def __call__(self, x: Array, *, rng: jax.Array | None = None) -> Array:
+    def __call__(self, x: jax.Array, *, rng: jax.Array | None = None) -> jax.Array:
         del rng
         return self.dense(x)
 
@@ -33,7 +33,7 @@ class _Discriminator(nnx.Module):
         self.output = nnx.Linear(width, 1, rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
 
-    def __call__(self, x: Array, *, rng: jax.Array | None = None) -> Array:
+    def __call__(self, x: jax.Array, *, rng: jax.Array | None = None) -> jax.Array:
         first, second = (None, None) if rng is None else tuple(jax.random.split(rng))
         x = self.dropout(nnx.relu(self.first(x)), rngs=first)
         x = self.dropout(nnx.relu(self.second(x)), rngs=second)

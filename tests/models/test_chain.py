@@ -92,7 +92,7 @@ def test_blocks_of_one_shape_start_differently() -> None:
 def test_each_block_has_a_key_of_its_own() -> None:
     keys = []
 
-    def record(params: Params, stats: Stats, x: jax.Array, *, train: Train, rng: jax.Array):  # noqa: ANN202 - a spy
+    def record(params: Params, stats: Stats, x: jax.Array, *, train: Train, rng: jax.Array):
         keys.append(tuple(jax.random.key_data(rng).tolist()))
         return x, {}
 
