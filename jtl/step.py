@@ -87,11 +87,7 @@ def make_training(recipe: Recipe) -> Training:
       UserError: a parameter matches no rule, a rule decides no parameter, a label or a factor is
         unknown, or a phase has nothing to train.
     """
-    labels = _labels(recipe)
-    trainable = partition.keep(labels, lambda name: name != partition.FREEZE)
-    groups, factors = optimizers.groups(
-        labels, recipe.method.phases, recipe.factors, recipe.block_factors
-    )
+    trainable, groups, factors = _partition(recipe)
 
     def transformation(
         hyper: Hyperparameters, progress: jax.Array, phase: int | None = None
@@ -180,12 +176,18 @@ def _kept(fresh: Params, memory: Params) -> Params:
     }
 
 
-def _labels(recipe: Recipe) -> Params:
+def _partition(recipe: Recipe) -> tuple[Params, Params, dict[str, float]]:
+    """Which leaves train; the group of each that does; the groups' learning-rate factors."""
     if recipe.batch_norm not in forward.BATCH_NORM:
         hint = nearest(recipe.batch_norm, forward.BATCH_NORM)
         raise UserError(f"batch_norm: there is no {recipe.batch_norm!r}; {hint}")
     shapes, _ = jax.eval_shape(lambda: _init_params(recipe, jax.random.key(0)))
-    return partition.label(shapes, recipe.rules)
+    labels = partition.label(shapes, recipe.rules)
+    trainable = partition.keep(labels, lambda name: name != partition.FREEZE)
+    groups, factors = optimizers.groups(
+        labels, recipe.method.phases, recipe.factors, recipe.block_factors
+    )
+    return trainable, groups, factors
 
 
 class _Keys(NamedTuple):
