@@ -93,6 +93,15 @@ def test_the_gradient_norm_is_of_what_moves_before_clipping() -> None:
     assert float(frozen["gradient_norm"]) < float(plain["gradient_norm"])
 
 
+def test_a_phase_takes_gradients_of_what_it_moves_alone() -> None:
+    of_head = Method((Phase(watch, trains=("head/.*",)),))
+    phase = toys.Run(toys.recipe(of_head, plain=True))
+    _, metrics = phase.train(1)
+    rules = (("head/.*", "train"), (".*", "freeze"))
+    _, frozen = run(rules=rules).train(1)
+    assert float(metrics["gradient_norm"]) == pytest.approx(float(frozen["gradient_norm"]), 1e-5)
+
+
 # --- randomness -----------------------------------------------------------------------------------
 
 

@@ -124,6 +124,8 @@ def test_the_teachers_forward_pass_leaves_the_statistics_alone() -> None:
     without, _ = toys.run("mmd", stages=0).train(1)
     assert toys.difference(without.stats, with_teacher.stats) < 1e-6
     assert float(metrics["consistency"]) < 1e-12, "the teacher starts as the student"
+    _, metrics = run.train(1, with_teacher)
+    assert float(metrics["consistency"]) > 1e-6, "and lags behind it"
 
 
 def test_the_average_follows_its_hyper_parameter() -> None:
