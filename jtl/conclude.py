@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from jtl import evaluate, metrics, partition, plots, workdir
+from jtl import evaluate, metrics, partition, plots, runtime, workdir
 from jtl.evaluate import Predictions
 from jtl.log import read_metrics
 from jtl.manifest import write_json
@@ -21,14 +21,16 @@ NOT_LOSSES = ("seconds", "gradient_norm")
 
 def conclude(run: "Run", state: TrainState) -> None:
     """Evaluates the final state; writes the model, the report and, last, the summary."""
-    params = partition.merge(state.params, state.frozen)
-    saved.write(run.folder, *run.net.whole(params, state.stats))
     predict = evaluate.predictor(run.net.trained)
     predicted = {
         split: predict(state, examples)
         for split in ("source_test", "target_test")
         if (examples := getattr(run.stored, split)) is not None
     }
+    if not runtime.is_main_process():
+        return
+    params = partition.merge(state.params, state.frozen)
+    saved.write(run.folder, *run.net.whole(params, state.stats))
     summary = summarize(run, predicted)
     _write_report(run, predicted, summary)
     write_json(run.folder / workdir.SUMMARY, summary)

@@ -24,11 +24,6 @@ class Interrupt:
     def __exit__(self, *error: object) -> None:
         self._restore()
 
-    @property
-    def exit_code(self) -> int:
-        """128 plus the signal, as shells have it."""
-        return 128 + self.number
-
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
         self.number = number

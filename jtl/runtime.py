@@ -4,14 +4,43 @@ import os
 from pathlib import Path
 
 import jax
+import numpy as np
 
-_CLUSTER_SIZES = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
+_CLUSTERS = {
+    "SLURM_STEP_NUM_TASKS": "SLURM_PROCID",
+    "OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK",
+}
+"""What srun and mpirun tell a process: how many there are, and which one it is."""
 
 
 def start() -> None:
     """Sets jax up for a run; call it before anything asks for a device."""
     keep_compiled_programs()
-    join_cluster()
+    if _place()[1] > 1:
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize()
+
+
+def is_main_process() -> bool:
+    """Is this the process that writes files and speaks to the user?"""
+    return _place()[0] == 0
+
+
+def agree_on_signal(number: int) -> int:
+    """The signal that came to any process of the job: all must stop at the same step."""
+    if jax.process_count() == 1:
+        return number
+    from jax.experimental.multihost_utils import process_allgather
+
+    return int(np.max(process_allgather(np.int32(number))))
+
+
+def _place() -> tuple[int, int]:
+    """This process's number among how many; jax need not have started."""
+    for size, rank in _CLUSTERS.items():
+        if size in os.environ:
+            return int(os.environ[rank]), int(os.environ[size])
+    return 0, 1
 
 
 def keep_compiled_programs() -> None:
@@ -20,10 +49,3 @@ def keep_compiled_programs() -> None:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(base / "jtl" / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
-
-
-def join_cluster() -> None:
-    """Joins the other processes of this job, where a launcher started several."""
-    if max(int(os.environ.get(name, "1")) for name in _CLUSTER_SIZES) > 1:
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize()

@@ -46,11 +46,6 @@ def describe() -> str:
     return ", ".join(f"{kinds.count(kind)} x {kind}" for kind in sorted(set(kinds)))
 
 
-def is_main_process() -> bool:
-    """Is this the process that writes files and speaks to the user?"""
-    return jax.process_index() == 0
-
-
 def from_processes(tree: Any, devices: Mesh) -> Any:
     """Global arrays, split over the devices, from the part that each process holds."""
     return jax.tree.map(

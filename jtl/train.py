@@ -2,8 +2,10 @@
 
 import dataclasses
 import math
+import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,7 +64,7 @@ def run(config: ConfigDict, folder: Path) -> int:
       UserError: anything the user can mend, a loss that is not finite among it.
     """
     started = datetime.now(UTC)
-    with workdir.claim(folder, config.to_dict()):
+    with _claimed(folder, config):
         if workdir.summary(folder) is None:
             runtime.start()
             sharding.check_batch_size(config.batch_size)
@@ -71,8 +73,20 @@ def run(config: ConfigDict, folder: Path) -> int:
             code = _train(prepared)
             if code:
                 return code
-        print(final_table(workdir.summary(folder) or {}, folder / workdir.REPORT))
+        if runtime.is_main_process():
+            print(final_table(workdir.summary(folder) or {}, folder / workdir.REPORT))
     return 0
+
+
+@contextmanager
+def _claimed(folder: Path, config: ConfigDict) -> Iterator[None]:
+    """The folder for the main process of a job; silence for the others."""
+    if runtime.is_main_process():
+        with workdir.claim(folder, config.to_dict()):
+            yield
+    else:
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+            yield
 
 
 # --- data, model, method --------------------------------------------------------------------------
@@ -120,6 +134,8 @@ def _write_manifest(run: Run, started: datetime) -> None:
     data |= {domains.source_test.name + " (test)": domains.source_test.sha256()}
     for part, what in ((domains.target_train, "training"), (domains.target_test, "test")):
         data |= {f"{part.name} ({what})": part.sha256()} if part else {}
+    if not runtime.is_main_process():
+        return
     record = manifest(
         seed=run.config.seed,
         device=sharding.describe(),
@@ -141,7 +157,7 @@ def _train(run: Run) -> int:
     )
     step, state = _begin(run, checkpoints, devices)
     monitor = Monitor(
-        run.folder / workdir.METRICS,
+        run.folder / workdir.METRICS if runtime.is_main_process() else Path(os.devnull),
         start=step,
         steps=config.steps,
         batch_size=config.batch_size,
@@ -157,13 +173,14 @@ def _train(run: Run) -> int:
             _check_finite(metrics, start, checkpoints)
             monitor.trained(stop, metrics)
             last = stop == config.steps
+            signal = runtime.agree_on_signal(interrupt.number)
             if stop % config.eval_every == 0 or last:
                 monitor.evaluate(stop, state)
-            if stop % config.checkpoint_every == 0 or last or interrupt.number:
+            if stop % config.checkpoint_every == 0 or last or signal:
                 checkpoints.save(stop, state, score=monitor.selection_score(stop, state))
-            if interrupt.number and not last:
+            if signal and not last:
                 monitor.message(f"stopped at step {stop} and saved; the same command goes on")
-                return interrupt.exit_code
+                return 128 + signal  # as shells have it
     conclude.conclude(run, state)
     return 0
 

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -54,9 +55,17 @@ def as_file(made: ConfigDict, file: Path) -> Path:
 class Process:
     """The command line in a process of its own, forked from one that has imported everything."""
 
-    def __init__(self, file: Path, folder: Path) -> None:
-        self._output = folder.parent / f"{folder.name}.log"
-        self._process = _SERVER.Process(target=_command, args=(file, folder, self._output))
+    def __init__(
+        self,
+        file: Path,
+        folder: Path,
+        *,
+        log: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._output = log or folder.parent / f"{folder.name}.log"
+        arguments = (file, folder, self._output, environment or {})
+        self._process = _SERVER.Process(target=_command, args=arguments)
         self._process.start()
 
     def running(self) -> bool:
@@ -75,11 +84,12 @@ _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["jtl.train", "orbax.checkpoint"])
 
 
-def _command(file: Path, folder: Path, output: Path) -> None:
+def _command(file: Path, folder: Path, output: Path, environment: Mapping[str, str]) -> None:
     """What the process does: as ``python -m jtl FILE --workdir FOLDER``, on one device."""
     stream = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(stream, 1)
     os.dup2(stream, 2)
+    os.environ |= environment
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(file.parent / "compiled")
     from jtl import cli
 

@@ -4,6 +4,7 @@ import random
 import signal
 import time
 
+import numpy as np
 import pytest
 import small_runs as runs
 
@@ -93,3 +94,31 @@ def test_a_corrupt_newest_checkpoint_falls_back_saying_so(place) -> None:
     assert code == 0, output
     assert "corrupt" in output and "going back" in output
     assert_same_end(place, folder)
+
+
+def test_two_processes_train_as_one(place):
+    """A job of two processes, as mpirun starts them, talking over loopback."""
+    file = runs.as_file(runs.config(place, steps=20), place / "short.py")
+    assert runs.Process(file, place / "alone").end()[0] == 0
+    folder = place / "cluster"
+    job = random.Random().randrange(1, 4000)
+    shared = {
+        "OMPI_MCA_orte_hnp_uri": f"{job}.0;tcp://127.0.0.1:34911",
+        "OMPI_COMM_WORLD_SIZE": "2",
+    }
+    processes = [
+        runs.Process(
+            file,
+            folder,
+            log=place / f"cluster{rank}.log",
+            environment=shared
+            | {"OMPI_COMM_WORLD_RANK": str(rank), "OMPI_COMM_WORLD_LOCAL_RANK": str(rank)},
+        )
+        for rank in range(2)
+    ]
+    ends = [process.end() for process in processes]
+    assert [code for code, _ in ends] == [0, 0], ends
+    assert "target accuracy" in ends[0][1] and "target accuracy" not in ends[1][1]
+    alone = runs.model(place / "alone")
+    for name, leaf in runs.model(folder).items():
+        np.testing.assert_allclose(leaf, alone[name], rtol=1e-5, atol=1e-6, err_msg=name)
