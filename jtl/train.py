@@ -85,7 +85,11 @@ def _claimed(folder: Path, config: ConfigDict) -> Iterator[None]:
         with workdir.claim(folder, config.to_dict()):
             yield
     else:
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        with (
+            Path(os.devnull).open("w") as nowhere,
+            redirect_stdout(nowhere),
+            redirect_stderr(nowhere),
+        ):
             yield
 
 

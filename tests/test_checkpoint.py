@@ -17,7 +17,7 @@ import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from jtl.checkpoint import Checkpoints, restore_subtree
+from jtl.checkpoint import Checkpoints
 from jtl.errors import UserError
 from jtl.types import TrainState
 
@@ -313,67 +313,6 @@ def test_killed_at_any_moment_the_last_finished_checkpoint_is_there(tmp_path: Pa
         assert step >= finished
         assert state["step"] == step
         assert (state["w"] == step).all()
-
-
-def new_model(width: int = 4) -> tuple[dict[str, Any], dict[str, Any]]:
-    params = {
-        "backbone": {
-            "stem": {"w": jnp.zeros(5, jnp.bfloat16)},
-            "conv": {"w": jnp.zeros((width, 3))},
-            "extra": jnp.ones(2),
-        },
-        "head": {"b": jnp.ones(7)},
-    }
-    return params, {"backbone": {"norm": {"mean": jnp.zeros(3)}}}
-
-
-def test_only_the_backbone_is_restored_and_the_rest_is_reported(two_steps: Path) -> None:
-    params, stats = new_model()
-    saved = make_state(2)
-    filled, statistics, report = restore_subtree(two_steps, params, stats)
-    expected = {
-        "backbone": {
-            "stem": saved.frozen["backbone"]["stem"],
-            "conv": saved.params["backbone"]["conv"],
-            "extra": params["backbone"]["extra"],
-        },
-        "head": params["head"],
-    }
-    assert jax.tree.structure(filled) == jax.tree.structure(expected)
-    assert bits(filled) == bits(expected)
-    assert bits(statistics["backbone"]) == bits(saved.stats["backbone"])
-    assert report.step == 2
-    assert set(report.loaded) == {
-        "params/backbone/stem/w",
-        "params/backbone/conv/w",
-        "stats/backbone/norm/mean",
-    }
-    assert report.skipped == ("params/head/b",)
-    assert set(report.new) == {"params/backbone/extra", "params/head/b"}
-    assert "left new params/backbone/extra, params/head/b" in str(report)
-
-
-def test_a_subtree_comes_from_the_best_checkpoint_of_a_workdir(tmp_path: Path) -> None:
-    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        for step, score in ((1, 0.2), (2, 0.9), (3, 0.1)):
-            checkpoints.save(step, make_state(step), score=score)
-    filled, _, report = restore_subtree(tmp_path, *new_model(), path="backbone/conv")
-    assert report.step == 2
-    assert report.loaded == ("params/backbone/conv/w",)
-    assert bits(filled["backbone"]["conv"]) == bits(make_state(2).params["backbone"]["conv"])
-
-
-def test_a_subtree_that_does_not_fit_is_an_error(two_steps: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"frozen/|params/backbone/conv/w is float32\[4, 3\] there"):
-        restore_subtree(two_steps, *new_model(width=8))
-    with pytest.raises(UserError, match="nothing of 'encoder'"):
-        restore_subtree(two_steps, *new_model(), path="encoder")
-    with pytest.raises(UserError, match=r"no checkpoint in .*; name a run's workdir"):
-        restore_subtree(tmp_path / "absent", *new_model())
-    damaged = shutil.copytree(two_steps, tmp_path / "damaged")
-    shutil.rmtree(damaged / "2" / "state")
-    with pytest.raises(UserError, match="is corrupt"):
-        restore_subtree(damaged, *new_model())
 
 
 def test_importing_the_module_does_not_import_orbax() -> None:

@@ -10,6 +10,5 @@ Only ``storage`` knows Orbax.
 """
 
 from jtl.checkpoint.series import Checkpoints
-from jtl.checkpoint.subtree import Restoration, restore_subtree
 
-__all__ = ["Checkpoints", "Restoration", "restore_subtree"]
+__all__ = ["Checkpoints"]

@@ -14,16 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from jtl.checkpoint.record import (
     CorruptError,
-    Keys,
-    Leaf,
     Record,
     brief,
     describe,
-    keys_of,
     read_record,
     require_fit,
     verify,
@@ -92,28 +88,6 @@ def read_state(folder: Path, like: Any) -> Any:
         state = reader.restore(folder / "state", wanted)
     verify(saved, state)
     return state
-
-
-def read_leaves(folder: Path, leaves: dict[Keys, Leaf]) -> dict[Keys, np.ndarray]:
-    """Only these leaves of a checkpoint, on the host.
-
-    Raises:
-      CorruptError: they cannot be read, or are not what was saved.
-    """
-    import orbax.checkpoint as ocp
-
-    tree: dict[str, Any] = {}
-    for keys, leaf in leaves.items():
-        branch = tree
-        for key in keys[:-1]:
-            branch = branch.setdefault(key, {})
-        branch[keys[-1]] = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
-    on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-    wanted = ocp.args.PyTreeRestore(item=tree, restore_args=on_host, partial_restore=True)
-    with _failing_quietly(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-        values = reader.restore(folder / "state", args=wanted)
-    verify(leaves, values)
-    return {keys_of(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(values)}
 
 
 @contextlib.contextmanager

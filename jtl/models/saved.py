@@ -82,11 +82,9 @@ def backbone(folder: str, *, image_size: int = 0) -> Backbone:
     given = params.get("backbone", {}), stats.get("backbone", {})
     for wanted, loaded in zip(shapes, given, strict=True):
         _check_fit(wanted, loaded, folder)
-    skipped = sorted(key for key in params if key != "backbone")
     count = sum(1 for tree in given for _ in partition.walk(tree))
-    print(
-        f"backbone of {folder}: loaded {count} arrays, skipped {', '.join(skipped)}, left none new"
-    )
+    skipped = ", ".join(sorted(key for key in params if key != "backbone"))
+    print(f"backbone of {folder}: loaded all {count} arrays, skipped {skipped}; the rest is new")
     return replace(found, weights=given, origin=f"run:{folder}", sha256=sha256)
 
 

@@ -1,0 +1,70 @@
+"""The model that a run leaves, and a backbone taken from it."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jtl.errors import UserError
+from jtl.models import saved
+from jtl.models.chain import chain
+from jtl.models.digits_convnet import backbone as digits
+
+
+def leave_run(folder: Path, *, size: int = 0, drop: str = "", reshape: str = "") -> dict:
+    """Writes what a run on the digits backbone leaves; returns its backbone's parameters."""
+    folder.mkdir()
+    model = {"backbone": "random:digits-convnet", "image_size": size}
+    (folder / "config.json").write_text(json.dumps({"model": model}))
+    params, _ = chain(digits().blocks()).init(jax.random.key(1))
+    left = {name: dict(block) for name, block in params.items() if name != drop}
+    if reshape:
+        left[reshape] = {"conv": {"kernel": np.zeros((1, 1, 1, 1), np.float32)}}
+    saved.write(folder, {"backbone": left, "head": {"bias": np.zeros(3, np.float32)}}, {})
+    return params
+
+
+def test_parameters_and_statistics_come_back_as_they_were(tmp_path):
+    params = {"a": {"b": np.arange(6, dtype=np.float32).reshape(2, 3)}}
+    stats = {"a": {"norm": {"mean": np.ones(3, np.float32)}}}
+    saved.write(tmp_path, params, stats)
+    found_params, found_stats, sha256 = saved.read(tmp_path)
+    np.testing.assert_array_equal(found_params["a"]["b"], params["a"]["b"])
+    np.testing.assert_array_equal(found_stats["a"]["norm"]["mean"], stats["a"]["norm"]["mean"])
+    assert len(sha256) == 64
+
+
+def test_a_backbone_comes_from_a_finished_run_and_says_what_it_took(tmp_path, capsys):
+    params = leave_run(tmp_path / "run")
+    found = saved.backbone(str(tmp_path / "run"))
+    assert found.weights is not None and found.origin == f"run:{tmp_path / 'run'}"
+    jax.tree.map(np.testing.assert_array_equal, found.weights[0], jax.device_get(params))
+    assert "loaded all 9 arrays, skipped head" in capsys.readouterr().out
+
+
+def test_an_unfinished_run_is_no_backbone(tmp_path):
+    leave_run(tmp_path / "run")
+    (tmp_path / "run" / saved.FILE).unlink()
+    with pytest.raises(UserError, match=r"holds no model\.safetensors: finish that run first"):
+        saved.backbone(str(tmp_path / "run"))
+    with pytest.raises(UserError, match="holds no run"):
+        saved.backbone(str(tmp_path))
+
+
+def test_a_damaged_model_is_named(tmp_path):
+    leave_run(tmp_path / "run")
+    file = tmp_path / "run" / saved.FILE
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"model\.safetensors is damaged"):
+        saved.backbone(str(tmp_path / "run"))
+
+
+def test_what_does_not_fit_is_named(tmp_path):
+    leave_run(tmp_path / "lacking", drop="dense")
+    with pytest.raises(UserError, match="dense/dense/kernel is missing"):
+        saved.backbone(str(tmp_path / "lacking"))
+    leave_run(tmp_path / "shape", reshape="stage2")
+    with pytest.raises(UserError, match=r"stage2/conv/kernel is \(1, 1, 1, 1\), not \(3, 3, 32"):
+        saved.backbone(str(tmp_path / "shape"))
