@@ -53,7 +53,8 @@ def in_table(table: str, keys: list[str]) -> str:
     """The cell of a row, named by its first cell, and a column."""
     rows = [[cell.strip() for cell in line.strip("| \n").split("|")] for line in table.splitlines()]
     row, column = keys
-    return {cells[0]: cells for cells in rows}[row][dict(zip(rows[0], range(len(rows[0]))))[column]]
+    by_name = {cells[0]: dict(zip(rows[0], cells, strict=True)) for cells in rows}
+    return by_name[row][column]
 
 
 def in_summary(summary: str, keys: list[str]) -> str:

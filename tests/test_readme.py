@@ -1,0 +1,360 @@
+"""What the documents say holds: code runs, numbers come from runs, whatever they name exists."""
+
+import ast
+import doctest
+import functools
+import hashlib
+import io
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import test_architecture
+import toys
+
+from jtl import checks, configuration, overrides, registry
+from jtl.data import embedded
+from jtl.data.splits import split_domains
+from jtl.types import Method, Preprocess
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"\./launch\.sh ((?:configs|experiments)/\w+\.py(?::\w+)?)")
+TREES = ("jtl", "configs", "experiments", "tests", "tools", "benchmarks", "requirements", ".ci")
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+EXPERIMENTS = sorted((ROOT / "experiments").glob("*.py"))
+
+every_document = pytest.mark.parametrize("name", DOCUMENTS)
+
+
+@functools.cache
+def text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def blocks(name: str, language: str) -> list[str]:
+    return [content for kind, content in BLOCK.findall(text(name)) if kind == language]
+
+
+def section(name: str, heading: str) -> str:
+    """From a heading to the next one of any level."""
+    start = text(name).split(f"\n{heading}\n", 1)[1]
+    return re.split(r"^#", start, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def rows(table: str) -> list[list[str]]:
+    """The cells of a Markdown table below its header."""
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    return cells[2:]
+
+
+def coded(cell: str) -> list[str]:
+    """What stands between backticks."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def prose(name: str) -> str:
+    """A document without its blocks of code."""
+    return BLOCK.sub("", text(name))
+
+
+def patch() -> str:
+    """The example of ARCHITECTURE.md."""
+    (content,) = blocks("ARCHITECTURE.md", "diff")
+    return content
+
+
+def patched_files() -> dict[str, str]:
+    """The new files of the example."""
+    parts = patch().split("diff --git ")[1:]
+    return {
+        re.search(r"^\+\+\+ b/(.*)$", part, re.MULTILINE)[1]: "".join(
+            line[1:] + "\n" for line in part.split("@@\n", 1)[1].splitlines()
+        )
+        for part in parts
+        if "\nnew file" in part
+    }
+
+
+# --- code -----------------------------------------------------------------------------------------
+
+
+@every_document
+def test_python_runs_and_prints_what_is_shown(name: str) -> None:
+    space: dict[str, Any] = {}
+    for number, code in enumerate(blocks(name, "python")):
+        if code.startswith(">>>"):
+            example = doctest.DocTestParser().get_doctest(code, space, f"{name}[{number}]", name, 0)
+            said = io.StringIO()
+            doctest.DocTestRunner(verbose=False).run(example, out=said.write, clear_globs=False)
+            assert not said.getvalue(), said.getvalue()
+            space.update(example.globs)
+        else:
+            exec(compile(code, f"{name}[{number}]", "exec"), space)
+
+
+def test_readme_shows_losses_first_and_both_commands() -> None:
+    start = "\n".join(text("README.md").splitlines()[:40])
+    shown = BLOCK.findall(start)
+    assert "./launch.sh test" in shown[0][1] and "./launch.sh configs/emoji_dann.py" in shown[0][1]
+    assert shown[1][0] == "python" and "from jtl import losses" in shown[1][1]
+    assert "| `dann` |" in start
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+
+@every_document
+def test_every_path_that_is_named_exists(name: str) -> None:
+    code = [word for span in coded(prose(name)) for word in span.split()]
+    code += [word for block in blocks(name, "sh") for word in block.split()]
+    roots = "|".join(re.escape(tree) for tree in TREES)
+    paths = {re.sub(r"^\./|:\w+$", "", word) for word in code}
+    paths = {p for p in paths if re.match(rf"({roots})/", p) or p in ("launch.sh", "NOTICE")}
+    paths |= {link for link in re.findall(r"\]\(([^)#]+)\)", prose(name)) if "://" not in link}
+    allowed = patched_files() if name == "ARCHITECTURE.md" else {}
+    absent = {p for p in paths if p not in allowed and p.isprintable() and not (ROOT / p).exists()}
+    assert not {p for p in absent if "NAME" not in p}
+
+
+@every_document
+def test_every_command_names_a_config_that_loads(name: str, fresh_clone: Path) -> None:
+    mine = patched_files()
+    for spec in COMMAND.findall(text(name)):
+        if spec not in mine and spec.startswith("configs/"):
+            configuration.load(str(ROOT / spec))
+
+
+@every_document
+def test_every_setting_that_is_named_exists(name: str) -> None:
+    settings = re.findall(r"--config\.([a-z_.]+)=(\S*?)(?=[`\s])", text(name))
+    for key, value in settings:
+        if key.partition(".")[0] != "method" or key == "method.name":
+            overrides.apply(configuration.defaults(), [f"{key}={value}"])
+
+
+def test_the_table_of_keys_is_that_of_the_defaults() -> None:
+    table = rows(section("README.md", "### Keys"))
+    found = {coded(key)[0]: ast.literal_eval(coded(default)[0]) for key, default, _ in table}
+    assert found == dict(overrides.walk(configuration.defaults()))
+
+
+def test_the_choices_of_a_key_are_all_named() -> None:
+    table = {coded(row[0])[0]: row[2] for row in rows(section("README.md", "### Keys"))}
+    for key, choices in checks.CHOICES.items():
+        assert set(choices) <= set(coded(table[key])), key
+
+
+def test_the_forms_of_data_and_backbones_are_those_of_the_registry() -> None:
+    table = rows(section("README.md", "## Your own data"))
+    assert {coded(row[0])[0].partition(":")[0] for row in table} == set(registry.DATA)
+    assert coded(table[-1][1]) == list(embedded.NAMES)
+    (backbones,) = (r[2] for r in rows(section("README.md", "### Keys")) if "backbone`" in r[0])
+    assert {form.partition(":")[0] for form in coded(backbones)} == set(registry.BACKBONES)
+
+
+# --- methods and configs --------------------------------------------------------------------------
+
+
+def test_the_table_of_methods_is_the_registry() -> None:
+    table = rows(text("README.md").split("## ", 1)[0])
+    assert sorted(coded(row[0])[0] for row in table) == sorted(registry.METHODS)
+    for name, _, file, config, result in table:
+        module = registry.METHODS[coded(name)[0]].partition(":")[0]
+        assert coded(file) == [module.replace(".", "/") + ".py"]
+        assert (ROOT / coded(config)[0]).exists() and result
+
+
+def test_every_method_is_in_the_conformance_suite() -> None:
+    assert set(registry.METHODS) <= set(toys.METHODS)
+
+
+def test_the_table_of_configs_is_the_folder() -> None:
+    shipped = {f"configs/{path.name}" for path in CONFIGS}
+    table = rows(section("README.md", "## Configs"))
+    assert {coded(row[0])[0] for row in table} <= shipped
+    # A method that is being added has its config in the table of methods.
+    assert shipped <= set(coded(prose("README.md")))
+
+
+@pytest.fixture
+def fresh_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder in which the one run is there that others start from."""
+    (tmp_path / "runs" / "digits_pretrain").mkdir(parents=True)
+    for name in ("photos", "sketches"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_is_valid_and_its_docstring_names_its_commands(
+    path: Path, fresh_clone: Path
+) -> None:
+    commands = COMMAND.findall(ast.get_docstring(ast.parse(path.read_text())) or "")
+    assert f"configs/{path.name}" in {spec.partition(":")[0] for spec in commands}
+    for spec in commands:
+        config, _ = configuration.load(str(ROOT / spec))
+        assert config.steps > 0
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_an_experiment_names_its_command_and_all_its_configs_are_valid(
+    path: Path, fresh_clone: Path
+) -> None:
+    docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+    assert COMMAND.findall(docstring) == [f"experiments/{path.name}"]
+    made = configuration.read_file(path)["study"]()
+    for key in made.keys:
+        config = configuration.complete(made.config(*key, made.seeds[0]), path.name)
+        checks.check(config)
+
+
+# --- ARCHITECTURE.md ------------------------------------------------------------------------------
+
+
+def test_the_layers_shown_are_those_enforced() -> None:
+    (shown,) = blocks("ARCHITECTURE.md", "text")
+    assert [tuple(line.split()) for line in shown.splitlines()] == list(test_architecture.LAYERS)
+
+
+def test_the_example_of_a_new_method_applies(tmp_path: Path) -> None:
+    if not shutil.which("git"):
+        pytest.skip("git is not installed")
+    for name in re.findall(r"^--- a/(.*)$", patch(), re.MULTILINE):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    # Someone who follows the page has applied it already: then the way back must be open.
+    done = all((ROOT / name).exists() for name in patched_files())
+    for name in patched_files() if done else ():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    command = ["git", "apply", "--check", *(["-R"] if done else []), "-"]
+    environment = {"GIT_CEILING_DIRECTORIES": str(tmp_path.parent), "PATH": "/usr/bin:/bin"}
+    result = subprocess.run(
+        command, input=patch(), text=True, cwd=tmp_path, capture_output=True, env=environment
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_example_of_a_new_method_trains() -> None:
+    space: dict[str, Any] = {"__name__": "example"}
+    exec(patched_files()["jtl/methods/mcc.py"], space)
+    made: Method = space["mcc"]()
+    run = toys.Run(toys.recipe(made, plain=True))
+    _, metrics = run.train(2)
+    assert float(metrics["loss"]) == pytest.approx(float(metrics["task"] + metrics["confusion"]))
+
+
+def test_the_example_of_a_new_config_is_as_the_one_it_copies(tmp_path: Path) -> None:
+    file = tmp_path / "emoji_mcc.py"
+    file.write_text(patched_files()["configs/emoji_mcc.py"])
+    mine = configuration.complete(configuration.read_file(file)["get_config"](), file.name)
+    dann, _ = configuration.load(str(ROOT / "configs" / "emoji_dann.py"))
+    assert mine.to_dict() | {"method": 0} == dann.to_dict() | {"method": 0}
+
+
+# --- numbers --------------------------------------------------------------------------------------
+
+
+def drawn(house: str) -> Any:
+    return embedded.load(f"emoji/{house}", Preprocess(64, 3, (0.0,) * 3, (1.0,) * 3))
+
+
+def twins() -> Iterator[tuple[int, int, int]]:
+    """How many target test emoji have a pixel twin: in target training; in source training; and
+    under another code point whose drawing in the source's style is in source training.
+    """
+
+    def pixels(examples: Any) -> list[str]:
+        return [hashlib.sha256(image.tobytes()).hexdigest() for image in examples.inputs]
+
+    houses = {name: drawn(name) for name in ("google", "twitter")}
+    for source, target in (("google", "twitter"), ("twitter", "google")):
+        of = dict(zip(houses[target].identities, pixels(houses[target]), strict=True))
+        for seed in range(3):
+            domains = split_domains(houses[source], houses[target], seed=seed)
+            sizes = [len(domains.source_train), len(domains.target_train), len(domains.target_test)]
+            assert sizes == [953, 477, 476]
+            tested = pixels(domains.target_test)
+            others = (
+                pixels(domains.target_train),
+                pixels(domains.source_train),
+                [of[name] for name in domains.source_train.identities],
+            )
+            yield tuple(sum(image in set(seen) for image in tested) for seen in others)
+
+
+def test_no_more_emoji_have_twins_than_the_readme_says() -> None:
+    counts = np.array(list(twins()))
+    unlabelled, labelled, redrawn = counts.max(0).tolist()
+    said = " ".join(section("README.md", "## Protocol").split())
+    assert labelled == 0 and "and none in labelled source training" in said
+    assert f"at most {unlabelled} of the 476 target test emoji" in said
+    assert f"for at most {redrawn} of them" in said
+
+
+@pytest.fixture
+def tool() -> dict[str, Any]:
+    return dict(configuration.read_file(ROOT / "tools" / "fill_tables.py"))
+
+
+def write_runs(folder: Path) -> None:
+    (folder / "runs" / "s").mkdir(parents=True)
+    (folder / "runs" / "s" / "table.md").write_text(
+        "| target accuracy, % | A to B |\n|---|---|\n| dann | 55.0 ± 7.1 |\n"
+    )
+    score = '{"target_test": {"accuracy": {"value": 0.613, "low": 0.5711, "high": 0.65}}}'
+    (folder / "runs" / "s" / "summary.json").write_text(score)
+
+
+def test_places_are_filled_from_runs_and_filling_twice_changes_nothing(
+    tmp_path: Path, tool: dict[str, Any]
+) -> None:
+    write_runs(tmp_path)
+    before = (
+        "<!-- table: runs/s/table.md -->\nold\n<!-- end -->\n"
+        "| x | <!-- value: runs/s/table.md; dann; A to B -->old<!-- end --> |\n"
+        "| y | <!-- value: runs/s/summary.json; target_test; accuracy --><!-- end --> |\n"
+        "| z | <!-- value: runs/t/summary.json; target_test; accuracy -->kept<!-- end --> |\n"
+    )
+    once, missing = tool["fill"](before, tmp_path)
+    assert missing == ["runs/t/summary.json"] and "old" not in once
+    assert "-->\n| target accuracy, % | A to B |\n|---|---|\n| dann | 55.0 ± 7.1 |\n<!--" in once
+    assert "-->55.0 ± 7.1<!--" in once and "-->61.3 (57.1 to 65.0)<!--" in once
+    assert "-->kept<!--" in once
+    assert tool["fill"](once, tmp_path) == (once, missing)
+
+
+def test_a_row_that_a_table_lacks_is_an_error(tmp_path: Path, tool: dict[str, Any]) -> None:
+    write_runs(tmp_path)
+    with pytest.raises(KeyError, match="mcd"):
+        tool["fill"]("<!-- value: runs/s/table.md; mcd; A to B --><!-- end -->", tmp_path)
+
+
+def test_every_marker_of_the_readme_names_what_a_config_or_study_writes(
+    tool: dict[str, Any],
+) -> None:
+    names = {path.stem for path in (*CONFIGS, *EXPERIMENTS)}
+    places = [match[2].split("; ") for match in tool["PLACE"].findall(text("README.md"))]
+    assert places
+    for name, *_ in places:
+        runs, run, file = name.split("/")
+        assert runs == "runs" and run in names and file in ("table.md", "summary.json")
+
+
+def test_the_tool_is_a_program(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- table: runs/none/table.md -->\nnot run\n<!-- end -->\n")
+    command = [sys.executable, str(ROOT / "tools" / "fill_tables.py"), str(page)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1 and "runs/none/table.md: is not there" in result.stderr
+    assert "not run" in page.read_text()
