@@ -22,7 +22,7 @@ from jtl.features import Prefix, below, frozen_blocks
 from jtl.models import heads
 from jtl.models.backbone import Backbone
 from jtl.models.chain import Blocks, chain, classifier, prefixed
-from jtl.step import Recipe, Training, make_training
+from jtl.step import Recipe, Training, make_training, model_key
 from jtl.types import Batch, Labelled, Method, Model, Params, Stats, Unlabelled
 
 _SIZES = ("features", "classes")
@@ -174,7 +174,7 @@ def network(config: ConfigDict, found: Backbone, made: Method, classes: int) -> 
     given = _given(found)
     # Random weights that pretrained ones replace are not drawn: they take seconds to compile.
     fresh = tuple(block for block in blocks if not below(given[0], (block,)))
-    random = jax.jit(chain(fresh).init)(jax.random.key(config.seed))
+    random = jax.jit(chain(fresh).init)(model_key(config.seed))
     params, stats = map(partition.merge, random, given)
     extra = _own_parameters(made)
     stages = [config.partition, *(rules for _, rules in config.unfreeze)]

@@ -16,6 +16,8 @@ from jtl.types import Array, Batch, Model, Params, Source, Stats, Target, Train
 
 BATCH_NORM = ("separate", "joint", "frozen")
 
+Augment = Callable[[jax.Array, Array], Array]
+"""``augment(key, inputs) -> inputs``, run inside the compiled step."""
 Domains = tuple[Any, Any]
 """A :class:`Source` and a :class:`Target`; a domain that is not read is None."""
 
@@ -34,6 +36,18 @@ def training_mode(params: Params, stats: Stats, trainable: Params, batch_norm: s
         return training
     normalised = {path.rpartition("/")[0] for path, _ in partition.walk(stats)}
     return lambda module: module not in normalised and training(module)
+
+
+def augmented(
+    batch: Batch, key: jax.Array, augment: Augment | None, axis_name: str | None
+) -> Batch:
+    """The batch with its inputs randomly changed, source and target apart."""
+    if augment is None:
+        return batch
+    first, second = jax.random.split(local_key(key, axis_name))
+    source = batch.source._replace(inputs=augment(first, batch.source.inputs))
+    target = batch.target and batch.target._replace(inputs=augment(second, batch.target.inputs))
+    return Batch(source, target)
 
 
 def domains(

@@ -31,9 +31,6 @@ from jtl.types import (
     TrainState,
 )
 
-Augment = Callable[[jax.Array, Array], Array]
-"""``augment(key, inputs) -> inputs``, run inside the compiled step."""
-
 
 class Training(NamedTuple):
     """A run as two pure functions."""
@@ -75,7 +72,7 @@ class Recipe:
     factors: Mapping[str, float] = field(default_factory=dict)
     block_factors: Mapping[str, float] = field(default_factory=dict)
     batch_norm: str = "separate"
-    augment: Augment | None = None
+    augment: forward.Augment | None = None
     clip: float = 0.0
     axis_name: str | None = None
 
@@ -105,7 +102,7 @@ def make_training(recipe: Recipe) -> Training:
     def init(
         seed: Array, hyper: Hyperparameters, pretrained: tuple[Params, Stats] = ({}, {})
     ) -> TrainState:
-        random = _init_params(recipe, _keys(seed).model)
+        random = _init_params(recipe, seed)
         return begin(seed, hyper, *map(partition.overwrite, random, pretrained))
 
     def begin(seed: Array, hyper: Hyperparameters, everything: Params, stats: Stats) -> TrainState:
@@ -124,7 +121,7 @@ def make_training(recipe: Recipe) -> Training:
     def step(state: TrainState, batch: Batch, hyper: Hyperparameters) -> tuple[TrainState, Terms]:
         key = jax.random.fold_in(_keys(state.seed).steps, state.step)
         augment_key, key = jax.random.split(key)
-        batch = _augmented(recipe, batch, augment_key)
+        batch = forward.augmented(batch, augment_key, recipe.augment, recipe.axis_name)
         progress = jnp.asarray(state.step) / recipe.steps
         metrics: Terms = {}
         updates = itertools.count()
@@ -181,7 +178,7 @@ def _partition(recipe: Recipe) -> tuple[Params, Params, dict[str, float]]:
     if recipe.batch_norm not in forward.BATCH_NORM:
         hint = nearest(recipe.batch_norm, forward.BATCH_NORM)
         raise UserError(f"batch_norm: there is no {recipe.batch_norm!r}; {hint}")
-    shapes, _ = jax.eval_shape(lambda: _init_params(recipe, jax.random.key(0)))
+    shapes, _ = jax.eval_shape(lambda: _init_params(recipe, jnp.zeros((), jnp.int32)))
     labels = partition.label(shapes, recipe.rules)
     trainable = partition.keep(labels, lambda name: name != partition.FREEZE)
     groups, factors = optimizers.groups(
@@ -201,25 +198,20 @@ def _keys(seed: Array) -> _Keys:
     return _Keys(*jax.random.split(jax.random.key(seed), 3))
 
 
-def _init_params(recipe: Recipe, key: jax.Array) -> tuple[Params, Stats]:
+def model_key(seed: Array) -> jax.Array:
+    """What a run's model is initialised with."""
+    return jax.random.split(_keys(seed).model)[0]
+
+
+def _init_params(recipe: Recipe, seed: Array) -> tuple[Params, Stats]:
     """The model's parameters and, under their own names, those of the method's networks."""
-    model_key, networks_key = jax.random.split(key)
-    params, stats = recipe.model.init(model_key)
+    params, stats = recipe.model.init(model_key(seed))
+    networks_key = jax.random.split(_keys(seed).model)[1]
     for index, (name, network) in enumerate(sorted(recipe.method.networks.items())):
         params[name], network_stats = network.init(jax.random.fold_in(networks_key, index))
         if network_stats:
             raise ValueError(f"the network {name} of a method must hold no running statistics")
     return params, stats
-
-
-def _augmented(recipe: Recipe, batch: Batch, key: jax.Array) -> Batch:
-    if recipe.augment is None:
-        return batch
-    first, second = jax.random.split(forward.local_key(key, recipe.axis_name))
-    source = batch.source._replace(inputs=recipe.augment(first, batch.source.inputs))
-    if batch.target is None:
-        return Batch(source, None)
-    return Batch(source, batch.target._replace(inputs=recipe.augment(second, batch.target.inputs)))
 
 
 def _update(

@@ -2,13 +2,16 @@
 
 import json
 import shutil
+from functools import partial
 
 import jax
 import numpy as np
 import pytest
 import small_runs as runs
+from PIL import Image
 
-from jtl import train, workdir
+from jtl import build, train, workdir
+from jtl.data import folder
 from jtl.errors import UserError
 from jtl.log import read_metrics
 
@@ -208,3 +211,51 @@ def test_stages_unfreeze_and_resume_across_their_boundary(data, tmp_path) -> Non
         np.testing.assert_array_equal(runs.model(parts)[name], leaf, err_msg=name)
     steps = [r["step"] for r in read_metrics(parts / "metrics.jsonl") if r["split"] == "train"]
     assert steps == sorted(set(steps))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """A folder of two classes of small pictures: dark ones and light ones."""
+    folder = tmp_path_factory.mktemp("pictures")
+    draw = np.random.default_rng(0)
+    for index in range(24):
+        name = ("dark", "light")[index % 2]
+        (folder / name).mkdir(exist_ok=True)
+        pixels = draw.integers(0, 100, (9, 7)) + 155 * (index % 2)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{index}.png")
+    return folder
+
+
+def picture_config(pictures, **changes):
+    made = runs.config(pictures.parent, steps=4, eval_every=2, checkpoint_every=2, batch_size=8)
+    made.data.source, made.data.target = f"folder:{pictures}", ""
+    made.model.backbone, made.model.image_size = "random:digits-convnet", 8
+    made.method = {"name": "supervised"}
+    made.keep.criterion = "source_risk"
+    made.update(changes)
+    return made
+
+
+def test_pictures_that_do_not_fit_in_memory_train_the_same_model(pictures, tmp_path, monkeypatch):
+    assert train.run(picture_config(pictures), tmp_path / "memory") == 0
+    monkeypatch.setattr(folder, "load", partial(folder.load, memory_limit=0))
+    assert train.run(picture_config(pictures), tmp_path / "stream") == 0
+    expected, found = runs.model(tmp_path / "memory"), runs.model(tmp_path / "stream")
+    for name, leaf in expected.items():
+        np.testing.assert_allclose(found[name], leaf, rtol=1e-5, atol=1e-6, err_msg=name)
+    summaries = [workdir.summary(tmp_path / name)["source_test"] for name in ("memory", "stream")]
+    assert summaries[0]["accuracy"] == summaries[1]["accuracy"]
+
+
+def test_frozen_blocks_run_once_and_train_the_same_model(pictures, tmp_path, capsys):
+    """Training from stored activations equals training from pixels."""
+    made = picture_config(pictures, partition=(("backbone/.*", "freeze"), (".*", "train")))
+    assert train.run(made, tmp_path / "stored") == 0
+    assert "ran the 3 frozen blocks once" in capsys.readouterr().out
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "frozen_blocks", lambda *arguments: 0)
+        assert train.run(made, tmp_path / "pixels") == 0
+    expected, found = runs.model(tmp_path / "pixels"), runs.model(tmp_path / "stored")
+    assert list(found) == list(expected)
+    for name, leaf in expected.items():
+        np.testing.assert_allclose(found[name], leaf, rtol=1e-5, atol=1e-6, err_msg=name)

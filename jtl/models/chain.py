@@ -4,6 +4,7 @@ Freezing rules, layer-wise learning rates and the cut below which features are c
 speak of blocks by name; a cut is a slice of the tuple.
 """
 
+import zlib
 from typing import Any
 
 import jax
@@ -26,8 +27,8 @@ def chain(blocks: Blocks) -> Model:
     def init(key: jax.Array) -> tuple[Params, Stats]:
         params: Params = {}
         stats: Stats = {}
-        for index, (path, model) in enumerate(blocks):
-            block_params, block_stats = model.init(jax.random.fold_in(key, index))
+        for path, model in blocks:
+            block_params, block_stats = model.init(_own_key(key, path))
             _put(params, path, block_params)
             _put(stats, path, block_stats)
         return params, stats
@@ -36,13 +37,13 @@ def chain(blocks: Blocks) -> Model:
         params: Params, stats: Stats, inputs: Any, *, train: Train, rng: jax.Array | None
     ) -> tuple[Any, Stats]:
         outputs, new_stats = inputs, {}
-        for index, (path, model) in enumerate(blocks):
+        for path, model in blocks:
             outputs, block_stats = model.apply(
                 _get(params, path),
                 _get(stats, path),
                 outputs,
                 train=_within(path, train),
-                rng=None if rng is None else jax.random.fold_in(rng, index),
+                rng=None if rng is None else _own_key(rng, path),
             )
             _put(new_stats, path, block_stats)
         return outputs, new_stats
@@ -63,12 +64,16 @@ def classifier(blocks: Blocks) -> Model:
     def apply(
         params: Params, stats: Stats, inputs: Any, *, train: Train, rng: jax.Array | None
     ) -> tuple[Outputs, Stats]:
-        body_rng, head_rng = (None, None) if rng is None else tuple(jax.random.split(rng))
-        features, body_stats = body.apply(params, stats, inputs, train=train, rng=body_rng)
-        logits, head_stats = head.apply(params, stats, features, train=train, rng=head_rng)
+        features, body_stats = body.apply(params, stats, inputs, train=train, rng=rng)
+        logits, head_stats = head.apply(params, stats, features, train=train, rng=rng)
         return Outputs(features, logits), body_stats | head_stats
 
     return Model(init, apply)
+
+
+def _own_key(key: jax.Array, path: str) -> jax.Array:
+    """A block's key: by its name, so that a cut below it changes nothing above."""
+    return jax.random.fold_in(key, zlib.crc32(path.encode()))
 
 
 def _within(path: str, train: Train) -> Train:
