@@ -73,7 +73,7 @@ def conclude(results: Results) -> Findings:
     }
     rows = [[name, *(spread(by[k]) for k in SHOTS)] for name, by in accuracies.items()]
     notes = [
-        f"{name} does not help at {k} labels a class: from scratch reaches "
+        f"{name} does not help at {_labels(k)}: from scratch reaches "
         f"{spread(accuracies['from scratch'][k])}."
         for name, by in accuracies.items()
         for k in SHOTS
@@ -84,7 +84,7 @@ def conclude(results: Results) -> Findings:
     return Findings(
         answer=f"With {few} label a class, {best} is best with {spread(accuracies[best][few])} %, "
         f"against {spread(accuracies['from scratch'][few])} % from scratch.",
-        columns=["accuracy, %", *(f"{k} labels a class" for k in SHOTS)],
+        columns=["accuracy, %", *(_labels(k) for k in SHOTS)],
         rows=rows,
         figures=[
             (
@@ -95,6 +95,10 @@ def conclude(results: Results) -> Findings:
         ],
         notes=notes,
     )
+
+
+def _labels(k: int) -> str:
+    return f"{k} label{'s' * (k > 1)} a class"
 
 
 def _mean(numbers: list[float]) -> float:

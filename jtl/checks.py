@@ -67,6 +67,8 @@ def check(config: ConfigDict) -> None:
         if not holds(values[key]):
             raise UserError(f"{key} is {values[key]}; it must be {meaning}")
     registry.require("method", config.method.name, "method.name")
+    if config.model.dropout and not config.model.bottleneck:
+        raise UserError("model.dropout: acts in the bottleneck, and model.bottleneck is 0")
     _check_data(config)
     _check_backbone(config.model.backbone)
     _check_partition(config)

@@ -32,6 +32,10 @@ FILES = {
     "sets the wrong type": ("config.steps = 'many'", "expected an integer, got 'many'"),
     "sets a float where a count is": ("config.steps = 10.0", "expected an integer, got 10.0"),
     "sets a boolean where a count is": ("config.steps = True", "expected an integer, got True"),
+    "drops out of no layer": (
+        "config.model.bottleneck, config.model.dropout = 0, 0.5",
+        "model.dropout: acts in the bottleneck",
+    ),
     "replaces a section": ("config.model = 'x'", "expected a section"),
     "sets a value as a section": ("config.steps = {'a': 1}", "expected an integer, got a section"),
     "gives a list as strength": ("config.method.strength = [1]", "method.strength: expected a num"),
