@@ -32,10 +32,6 @@ FILES = {
     "sets the wrong type": ("config.steps = 'many'", "expected an integer, got 'many'"),
     "sets a float where a count is": ("config.steps = 10.0", "expected an integer, got 10.0"),
     "sets a boolean where a count is": ("config.steps = True", "expected an integer, got True"),
-    "drops out of no layer": (
-        "config.model.bottleneck, config.model.dropout = 0, 0.5",
-        "model.dropout: acts in the bottleneck",
-    ),
     "replaces a section": ("config.model = 'x'", "expected a section"),
     "sets a value as a section": ("config.steps = {'a': 1}", "expected an integer, got a section"),
     "gives a list as strength": ("config.method.strength = [1]", "method.strength: expected a num"),
@@ -145,6 +141,13 @@ def test_a_mistake_on_the_command_line_is_one_line(
     argument, expected = ARGUMENTS[case]
     assert expected in error_of(capsys, "config.py", argument)
     assert not (here / "runs").exists()
+
+
+def test_dropout_without_its_layer_is_one_line(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ("--config.model.dropout=0.5", "--config.model.bottleneck=0")
+    assert "model.dropout: acts in the bottleneck" in error_of(capsys, "config.py", *settings)
 
 
 @pytest.mark.parametrize("case", FILES)
