@@ -1,25 +1,23 @@
 """The end of a run: its numbers with their intervals, its model, and its report."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jtl import evaluate, metrics, partition, plots, runtime, workdir
 from jtl.evaluate import Predictions
 from jtl.log import read_metrics
 from jtl.manifest import write_json
 from jtl.models import saved
+from jtl.prepare import Run
 from jtl.report import Picture, write_report
 from jtl.types import TrainState
-
-if TYPE_CHECKING:
-    from jtl.train import Run
 
 Predicted = dict[str, Predictions]
 """Predictions on "source_test" and, where there is a target, "target_test"."""
 NOT_LOSSES = ("seconds", "gradient_norm")
 
 
-def conclude(run: "Run", state: TrainState) -> None:
+def conclude(run: Run, state: TrainState) -> None:
     """Evaluates the final state; writes the model, the report and, last, the summary."""
     predict = evaluate.predictor(run.net.trained)
     predicted = {
@@ -36,7 +34,7 @@ def conclude(run: "Run", state: TrainState) -> None:
     write_json(run.folder / workdir.SUMMARY, summary)
 
 
-def summarize(run: "Run", predicted: Predicted) -> dict[str, Any]:
+def summarize(run: Run, predicted: Predicted) -> dict[str, Any]:
     """What summary.json holds. A test set without labels has no numbers."""
     records = read_metrics(run.folder / workdir.METRICS)
     seconds = [r["values"]["seconds"] for r in records if r["split"] == "train"][-1]
@@ -54,7 +52,7 @@ def summarize(run: "Run", predicted: Predicted) -> dict[str, Any]:
     }
 
 
-def _labelled(run: "Run", predicted: Predicted) -> Predicted:
+def _labelled(run: Run, predicted: Predicted) -> Predicted:
     return {
         split: predictions
         for split, predictions in predicted.items()
@@ -62,7 +60,7 @@ def _labelled(run: "Run", predicted: Predicted) -> Predicted:
     }
 
 
-def _write_report(run: "Run", predicted: Predicted, summary: dict[str, Any]) -> None:
+def _write_report(run: Run, predicted: Predicted, summary: dict[str, Any]) -> None:
     config = run.config
     subtitle = f"{config.method.name} on {config.data.source}"
     if config.data.target:
@@ -79,7 +77,7 @@ def _write_report(run: "Run", predicted: Predicted, summary: dict[str, Any]) -> 
     )
 
 
-def _protocol(run: "Run") -> list[str]:
+def _protocol(run: Run) -> list[str]:
     """Who saw what."""
     said = ["Training and test examples share no identity."]
     if run.oracle:
@@ -93,7 +91,7 @@ def _protocol(run: "Run") -> list[str]:
     return said
 
 
-def pictures(run: "Run", predicted: Predicted) -> Iterator[Picture]:
+def pictures(run: Run, predicted: Predicted) -> Iterator[Picture]:
     """The report's pictures, drawn one by one as they are written."""
     classes = run.domains.source_train.classes
     scored = {
@@ -116,7 +114,7 @@ def pictures(run: "Run", predicted: Predicted) -> Iterator[Picture]:
     yield "Is its confidence earned?", caption, plots.reliability_diagram(scored)
 
 
-def _losses(run: "Run") -> list[dict[str, Any]]:
+def _losses(run: Run) -> list[dict[str, Any]]:
     records = [r for r in read_metrics(run.folder / workdir.METRICS) if r["split"] != "selection"]
     for record in records:
         values = record["values"].items()
@@ -124,7 +122,7 @@ def _losses(run: "Run") -> list[dict[str, Any]]:
     return records
 
 
-def _feature_map(run: "Run", predicted: Predicted, classes: tuple[str, ...]) -> Any:
+def _feature_map(run: Run, predicted: Predicted, classes: tuple[str, ...]) -> Any:
     embed = run.net.embedding
     source, target = run.domains.source_test, run.domains.target_test
     assert target is not None  # it was predicted

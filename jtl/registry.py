@@ -26,10 +26,10 @@ DATA: Mapping[str, str] = {
 """The part of ``data.source`` and ``data.target`` before the colon."""
 
 BACKBONES: Mapping[str, str] = {
-    "package": "jtl.models.backbone:package",
+    "package": "jtl.models.zoo:package",
     "run": "jtl.models.saved:backbone",
-    "random": "jtl.models.backbone:random",
-    "features": "jtl.models.backbone:vectors",
+    "random": "jtl.models.zoo:random",
+    "features": "jtl.models.zoo:vectors",
 }
 """The part of ``model.backbone`` before the colon."""
 

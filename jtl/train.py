@@ -1,12 +1,9 @@
 """One run, from its config to its report. Reads top to bottom."""
 
-import dataclasses
 import math
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,39 +16,17 @@ from jtl import build, conclude, evaluate, execution, runtime, sharding, workdir
 from jtl.checkpoint import Checkpoints
 from jtl.data.batches import stretch_indices
 from jtl.data.examples import Examples
-from jtl.data.splits import Domains
 from jtl.errors import UserError
 from jtl.interrupt import Interrupt
 from jtl.log import final_table
 from jtl.manifest import manifest, write_json
 from jtl.monitor import Monitor
+from jtl.prepare import Run, prepare
 from jtl.step import repartition
 from jtl.types import Batch, Labelled, Terms, TrainState, Unlabelled
 
 LONGEST_STRETCH = 50
 """Steps between two looks at the losses, the clock and the signals, at most."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """Everything that a run needs, built once.
-
-    Attributes:
-      domains: with images as inputs.
-      stored: with the outputs of the model's frozen prefix as inputs; what training reads.
-      labelled: the labelled training examples, out of ``stored``.
-      oracle: are those the target's?
-    """
-
-    config: ConfigDict
-    folder: Path
-    net: build.Network
-    stages: tuple[build.Stage, ...]
-    hyper: dict[str, jax.Array]
-    domains: Domains
-    stored: Domains
-    labelled: Examples
-    oracle: bool
 
 
 def run(config: ConfigDict, folder: Path) -> int:
@@ -93,45 +68,6 @@ def _claimed(folder: Path, config: ConfigDict) -> Iterator[None]:
             yield
 
 
-# --- data, model, method --------------------------------------------------------------------------
-
-
-def prepare(config: ConfigDict, folder: Path) -> Run:
-    """Loads the data and the backbone, and runs the frozen part of the model once."""
-    found = build.backbone(config)
-    domains = build.domains(config, found)
-    for part in filter(None, (domains.source_train, domains.target_train)):
-        for note in part.notes:
-            print(f"{part.name}: {note}")
-    classes = len(domains.source_train.classes)
-    made = build.method(config, features=build.head_width(config, found), classes=classes)
-    net = build.network(config, found, made, classes)
-    stored = _stored(net, domains)
-    return Run(
-        config=config,
-        folder=folder,
-        net=net,
-        stages=build.stages(config, net, made),
-        hyper=build.hyperparameters(config, made),
-        domains=domains,
-        stored=stored,
-        labelled=build.labelled(config, stored, made),
-        oracle=made.oracle,
-    )
-
-
-def _stored(net: build.Network, domains: Domains) -> Domains:
-    prefix, begun, images = net.prefix, time.monotonic(), 0
-    parts = {}
-    for field in dataclasses.fields(domains):
-        examples = getattr(domains, field.name)
-        parts[field.name] = examples and prefix(examples)
-        images += len(examples) if examples else 0
-    if net.cut:
-        print(f"ran the {net.cut} frozen blocks once: {time.monotonic() - begun:.1f} s")
-    return Domains(**parts)
-
-
 def _write_manifest(run: Run, started: datetime) -> None:
     backbone, domains = run.net.backbone, run.domains
     data = {domains.source_train.name + " (training)": domains.source_train.sha256()}
@@ -148,9 +84,6 @@ def _write_manifest(run: Run, started: datetime) -> None:
         started=started,
     )
     write_json(run.folder / workdir.MANIFEST, record)
-
-
-# --- the loop -------------------------------------------------------------------------------------
 
 
 def _train(run: Run) -> int:

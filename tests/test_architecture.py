@@ -22,6 +22,7 @@ LAYERS = (
     ("checks",),
     ("configuration",),
     ("build",),
+    ("prepare",),
     ("conclude",),
     ("train",),
     ("study",),
@@ -31,7 +32,7 @@ LAYERS = (
 LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
 
 # The only modules that know what a config is; everything else takes keywords.
-READ_CONFIGS = {"overrides", "checks", "configuration", "build", "train", "study", "cli"}
+READ_CONFIGS = {"overrides", "checks", "configuration", "build", "prepare", "train", "study", "cli"}
 
 # Needs no JAX, so that a mistake in a config is reported at once.
 LIGHT = ("errors", "registry", "overrides", "checks", "configuration", "cli", "__main__")

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jtl.models.backbone import Backbone, random
+from jtl.models.backbone import Backbone
 from jtl.models.chain import chain
 from jtl.models.digits_convnet import MEAN, NAME, STD, backbone
+from jtl.models.zoo import random
 from jtl.partition import walk
 from jtl.types import Model, Params, Stats
 

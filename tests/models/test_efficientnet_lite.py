@@ -12,10 +12,11 @@ from PIL import Image
 
 from jtl.errors import UserError
 from jtl.models import efficientnet_lite
-from jtl.models.backbone import Backbone, package, random
+from jtl.models.backbone import Backbone
 from jtl.models.chain import chain
 from jtl.models.torch_file import read_state_dict
 from jtl.models.weights import import_weights
+from jtl.models.zoo import package, random
 from jtl.partition import walk
 
 Shapes = dict[str, tuple[tuple[int, ...], np.dtype]]
