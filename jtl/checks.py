@@ -28,7 +28,7 @@ _INSIDE: Range = (lambda value: 0 < value < 1, "above 0 and below 1")
 _FRACTION: Range = (lambda value: 0 <= value < 1, "at least 0 and below 1")
 
 RANGES: Mapping[str, Range] = {
-    "seed": (lambda value: 0 <= value < 2**32, "from 0 to 4294967295"),
+    "seed": (lambda value: 0 <= value < 2**31, "from 0 to 2147483647"),
     "steps": _COUNT,
     "batch_size": _COUNT,
     "data.test_fraction": _INSIDE,

@@ -45,6 +45,9 @@ def main(argv: Sequence[str]) -> int:
     except UserError as error:
         print("jtl: error: " + " ".join(str(error).split()), file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # before or after training, which handles it itself
+        print("jtl: interrupted; the same command goes on", file=sys.stderr)
+        return 130
 
 
 def _run(argv: list[str]) -> int:

@@ -46,6 +46,13 @@ def prepare(config: ConfigDict, folder: Path) -> Run:
     made = build.method(config, features=build.head_width(config, found), classes=classes)
     net = build.network(config, found, made, classes)
     stored = _stored(net, domains)
+    labelled = build.labelled(config, stored, made)
+    for part in filter(None, (labelled, stored.target_train)):
+        if config.batch_size > len(part):
+            print(
+                f"{part.name}: batch_size {config.batch_size} is above its {len(part)} training "
+                "examples, so batches repeat them"
+            )
     return Run(
         config=config,
         folder=folder,
@@ -54,7 +61,7 @@ def prepare(config: ConfigDict, folder: Path) -> Run:
         hyper=build.hyperparameters(config, made),
         domains=domains,
         stored=stored,
-        labelled=build.labelled(config, stored, made),
+        labelled=labelled,
         oracle=made.oracle,
     )
 

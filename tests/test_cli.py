@@ -260,3 +260,14 @@ def test_the_module_runs_as_a_command() -> None:
         [sys.executable, "-m", "jtl", "--version"], capture_output=True, text=True, check=True
     )
     assert result.stdout.startswith("jtl ")
+
+
+def test_an_interrupt_outside_training_is_one_line(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(configuration, "load", interrupted)
+    assert cli.main(["config.py"]) == 130
+    assert capsys.readouterr().err == "jtl: interrupted; the same command goes on\n"

@@ -165,6 +165,12 @@ def test_a_batch_that_devices_cannot_share_is_refused(data, tmp_path) -> None:
         train.run(runs.config(data, batch_size=12), tmp_path)
 
 
+def test_a_batch_larger_than_its_set_repeats_examples_and_says_so(data, tmp_path, capsys):
+    made = runs.config(data, batch_size=96, steps=2, eval_every=2, checkpoint_every=2)
+    assert train.run(made, tmp_path / "run") == 0
+    assert "batch_size 96 is above its 90 training examples" in capsys.readouterr().out
+
+
 def test_a_loss_that_is_not_finite_stops_and_names_step_and_checkpoint(data, tmp_path) -> None:
     made = runs.config(data, steps=60)
     made.optimizer.schedule = "constant"
