@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jtl import configuration, execution, runtime, sharding, train
+from jtl import configuration, execution, prepare, runtime, sharding, train
 from jtl.data.batches import stretch_indices
 from jtl.types import Batch, Labelled, Params, TrainState, Unlabelled
 
@@ -25,7 +25,7 @@ class Training:
     def __init__(self) -> None:
         runtime.start()
         self.config, _ = configuration.load(str(CONFIG))
-        self.run = run = train.prepare(self.config, Path())
+        self.run = run = prepare.prepare(self.config, Path())
         labelled, target = run.labelled, run.stored.target_train
         self.sets = Batch(
             Labelled(np.asarray(labelled.inputs), labelled.known_labels()),
