@@ -74,9 +74,9 @@ class Network:
         params, stats = (below(tree, blocks) for tree in self.initial)
         return Prefix(blocks, params, stats, self.backbone.sha256 or self.seed)
 
-    def pretrained(self) -> tuple[Params, Stats]:
-        """The pretrained weights that training starts from."""
-        params, stats = _given(self.backbone)
+    def start(self) -> tuple[Params, Stats]:
+        """The parameters and statistics that training starts from."""
+        params, stats = self.initial
         rest = self.blocks[self.cut :]
         return below(params, rest), below(stats, rest)
 
@@ -174,7 +174,8 @@ def network(config: ConfigDict, found: Backbone, made: Method, classes: int) -> 
     given = _given(found)
     # Random weights that pretrained ones replace are not drawn: they take seconds to compile.
     fresh = tuple(block for block in blocks if not below(given[0], (block,)))
-    random = jax.jit(chain(fresh).init)(model_key(config.seed))
+    key = model_key(config.seed)
+    random = jax.jit(chain(fresh).init)(jax.random.fold_in(key, found.salt) if found.salt else key)
     params, stats = map(partition.merge, random, given)
     extra = _own_parameters(made)
     stages = [config.partition, *(rules for _, rules in config.unfreeze)]

@@ -134,7 +134,7 @@ def _begin(run: Run, checkpoints: Checkpoints, devices: Mesh) -> tuple[int, Trai
     def init(step: int) -> TrainState:
         training = _stage(run, max(step - 1, 0)).training
         start = jax.jit(training.init, out_shardings=whole)
-        return start(run.config.seed, run.hyper, run.net.pretrained())
+        return start(run.config.seed, run.hyper, run.net.start())
 
     found = checkpoints.restore_latest(init)
     if found is None:

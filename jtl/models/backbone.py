@@ -21,6 +21,9 @@ class Backbone:
       weights: parameters and statistics by block name to start from; None starts at random.
       origin: the file or package of the weights, for the manifest; "" where there are none.
       sha256: of that file's bytes, in hexadecimal; "" where there is none.
+      salt: of the random keys of what is put on these weights. Weights that jtl trained have one:
+        features fit the head that they were trained with, down to its first values, and a run with
+        the same seed would draw that very head again.
     """
 
     name: str
@@ -30,3 +33,4 @@ class Backbone:
     weights: tuple[Params, Stats] | None = None
     origin: str = ""
     sha256: str = ""
+    salt: int = 0

@@ -85,7 +85,8 @@ def backbone(folder: str, *, image_size: int = 0) -> Backbone:
     count = sum(1 for tree in given for _ in partition.walk(tree))
     skipped = ", ".join(sorted(key for key in params if key != "backbone"))
     print(f"backbone of {folder}: loaded all {count} arrays, skipped {skipped}; the rest is new")
-    return replace(found, weights=given, origin=f"run:{folder}", sha256=sha256)
+    salt = int(sha256[:8], 16)
+    return replace(found, weights=given, origin=f"run:{folder}", sha256=sha256, salt=salt)
 
 
 def _architecture(folder: Path) -> tuple[str, int]:

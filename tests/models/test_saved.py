@@ -7,6 +7,8 @@ import jax
 import numpy as np
 import pytest
 
+from jtl import build
+from jtl.configuration import defaults
 from jtl.errors import UserError
 from jtl.models import saved
 from jtl.models.chain import chain
@@ -68,3 +70,17 @@ def test_what_does_not_fit_is_named(tmp_path):
     leave_run(tmp_path / "shape", reshape="stage2")
     with pytest.raises(UserError, match=r"stage2/conv/kernel is \(1, 1, 1, 1\), not \(3, 3, 32"):
         saved.backbone(str(tmp_path / "shape"))
+
+
+def test_the_head_on_a_run_is_not_the_one_it_was_trained_with(tmp_path):
+    """With the same seed: features fit even the first values of the head they were trained with."""
+    leave_run(tmp_path / "run")
+    made = defaults()
+    heads = []
+    for reference in ("random:digits-convnet", f"run:{tmp_path / 'run'}"):
+        made.model.backbone = reference
+        found = build.backbone(made)
+        net = build.network(made, found, build.method(made, features=128, classes=10), 10)
+        heads.append(net.start()[0]["head"]["dense"]["kernel"])
+    correlation = np.corrcoef(heads[0].ravel(), heads[1].ravel())[0, 1]
+    assert abs(correlation) < 0.2
