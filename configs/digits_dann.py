@@ -22,5 +22,6 @@ def get_config() -> ConfigDict:
     config.optimizer.learning_rate = 0.01
     config.optimizer.schedule = "inverse"
     config.optimizer.weight_decay = 1e-3
+    config.keep.criterion = "information_maximization"
     config.steps = 2000
     return config

@@ -25,6 +25,5 @@ def get_config(k: int = 5) -> ConfigDict:
     config.optimizer.learning_rate = 1e-2
     config.optimizer.schedule = "cosine"
     config.optimizer.weight_decay = 1e-2
-    config.keep.criterion = "source_risk"
     config.steps = 300
     return config

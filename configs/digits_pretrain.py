@@ -21,6 +21,5 @@ def get_config() -> ConfigDict:
     config.optimizer.learning_rate = 2e-3
     config.optimizer.schedule = "cosine"
     config.optimizer.weight_decay = 1e-2
-    config.keep.criterion = "source_risk"
     config.steps = 1000
     return config

@@ -25,5 +25,6 @@ def get_config(source: Literal["google", "twitter"] = "google") -> ConfigDict:
     config.optimizer.learning_rate = 0.01  # as published, like its schedule
     config.optimizer.schedule = "inverse"
     config.optimizer.weight_decay = 1e-3
+    config.keep.criterion = "information_maximization"
     config.steps = 2000
     return config

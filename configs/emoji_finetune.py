@@ -29,6 +29,5 @@ def get_config(house: Literal["google", "twitter"] = "google") -> ConfigDict:
     config.optimizer.schedule = "cosine"
     config.optimizer.weight_decay = 1e-2
     config.batch_norm = "frozen"
-    config.keep.criterion = "source_risk"
     config.steps = 600
     return config

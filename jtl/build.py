@@ -46,14 +46,12 @@ class Network:
       blocks: all blocks, the head last.
       cut: how many of them are run once, before training.
       initial: parameters and statistics of all blocks before training.
-      seed: what drew those that are not pretrained.
     """
 
     backbone: Backbone
     blocks: Blocks
     cut: int
     initial: tuple[Params, Stats]
-    seed: str
 
     @property
     def trained(self) -> Model:
@@ -72,7 +70,7 @@ class Network:
 
     def _part(self, blocks: Blocks) -> Prefix:
         params, stats = (below(tree, blocks) for tree in self.initial)
-        return Prefix(blocks, params, stats, self.backbone.sha256 or self.seed)
+        return Prefix(self.backbone.name, blocks, params, stats)
 
     def start(self) -> tuple[Params, Stats]:
         """The parameters and statistics that training starts from."""
@@ -97,6 +95,8 @@ def backbone(config: ConfigDict) -> Backbone:
 
 def domains(config: ConfigDict, found: Backbone) -> Domains:
     """Source and target, as the backbone wants them, and split."""
+    if found.preprocess is None and config.data.augment != "none":
+        raise UserError(f"data.augment: {found.name} takes vectors; only images are augmented")
     source = _load(config.data.source, "data.source", found)
     target = None
     if config.data.target:
@@ -149,6 +149,9 @@ def method(config: ConfigDict, *, features: int, classes: int) -> Method:
     for key in settings:
         if key not in valid:
             raise UserError(f"method.{key}: {name} has no such setting; {nearest(key, valid)}")
+    reads_target = any("target" in phase.reads for phase in made.phases)
+    if reads_target and not config.data.target:
+        raise UserError(f"method.name: {name} adapts to a target, and data.target is not set")
     return made
 
 
@@ -158,7 +161,10 @@ def hyperparameters(config: ConfigDict, made: Method) -> dict[str, jax.Array]:
         "learning_rate": config.optimizer.learning_rate,
         "weight_decay": config.optimizer.weight_decay,
     }
-    values |= {key: config.method.get(key, default) for key, default in made.hyper.items()}
+    for key, default in made.hyper.items():
+        value = values[key] = config.method.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+            raise UserError(f"method.{key}: expected a number of 0 or more, got {value!r}")
     return {key: jnp.asarray(value, jnp.float32) for key, value in values.items()}
 
 
@@ -180,7 +186,7 @@ def network(config: ConfigDict, found: Backbone, made: Method, classes: int) -> 
     extra = _own_parameters(made)
     stages = [config.partition, *(rules for _, rules in config.unfreeze)]
     cut = frozen_blocks(blocks, params | extra, stages) if config.data.augment == "none" else 0
-    return Network(found, blocks, cut, (params, stats), f"seed {config.seed}")
+    return Network(found, blocks, cut, (params, stats))
 
 
 def _given(found: Backbone) -> tuple[Params, Stats]:

@@ -67,6 +67,11 @@ def check(config: ConfigDict) -> None:
         if not holds(values[key]):
             raise UserError(f"{key} is {values[key]}; it must be {meaning}")
     registry.require("method", config.method.name, "method.name")
+    if not config.data.target and config.keep.criterion != "source_risk":
+        raise UserError(
+            f"keep.criterion: {config.keep.criterion} reads the target, and data.target is not "
+            "set; use source_risk"
+        )
     if config.model.dropout and not config.model.bottleneck:
         raise UserError("model.dropout: acts in the bottleneck, and model.bottleneck is 0")
     _check_data(config)

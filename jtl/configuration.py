@@ -54,7 +54,7 @@ def defaults() -> ConfigDict:
     config.keep = ConfigDict(type_safe=False)
     config.keep.latest = 2
     config.keep.best = 1
-    config.keep.criterion = "information_maximization"
+    config.keep.criterion = "source_risk"
     # How the step is spread over devices.
     config.parallel = "jit"
     return config

@@ -4,6 +4,7 @@ Blocks below the lowest trainable one always give the same output for the same i
 outputs are computed once and training starts from them.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
@@ -50,15 +51,17 @@ def below(tree: Params, blocks: Blocks) -> Params:
 class Prefix:
     """The frozen blocks with their parameters, compiled; calls give stored activations.
 
-    An image is run once however often it is asked for, also by later runs of the same process and
-    whichever way they split their data: outputs are kept under the weights, blocks and pixels.
+    An image in memory is run once however often it is asked for, also by later runs of the same
+    process and whichever way they split their data: outputs are kept under the weights, the
+    blocks and the pixels.
     """
 
     _kept: ClassVar[dict[tuple[str, ...], dict[str, np.ndarray]]] = {}
 
-    def __init__(self, blocks: Blocks, params: Params, stats: Stats, key: str) -> None:
+    def __init__(self, name: str, blocks: Blocks, params: Params, stats: Stats) -> None:
         model = chain(blocks)
-        self._outputs = self._kept.setdefault((key, *(path for path, _ in blocks)), {})
+        key = (name, *(path for path, _ in blocks), _hash(params), _hash(stats))
+        self._outputs = self._kept.setdefault(key, {})
         self._weights = (params, stats)
         self._empty = not blocks
 
@@ -72,12 +75,22 @@ class Prefix:
         """The examples with the prefix's outputs in place of their inputs."""
         if self._empty:
             return examples
+        if not isinstance(examples.inputs, np.ndarray):
+            return replace(examples, inputs=self._outputs_of(examples))
         names = examples.fingerprints()
         new = list({n: i for i, n in enumerate(names) if n not in self._outputs}.values())
         if new:
-            weights = jax.device_put(self._weights)
-            outputs = in_batches(
-                lambda inputs: self._run(weights, inputs), examples.take(new).inputs
-            )
+            outputs = self._outputs_of(examples.take(new))
             self._outputs |= zip((names[index] for index in new), outputs, strict=True)
         return replace(examples, inputs=np.stack([self._outputs[name] for name in names]))
+
+    def _outputs_of(self, examples: Examples) -> np.ndarray:
+        weights = jax.device_put(self._weights)
+        return in_batches(lambda inputs: self._run(weights, inputs), examples.inputs)
+
+
+def _hash(tree: Params) -> str:
+    digest = hashlib.sha256()
+    for path, leaf in partition.walk(tree):
+        digest.update(path.encode() + np.asarray(leaf).tobytes())
+    return digest.hexdigest()

@@ -1,6 +1,5 @@
 """What is seen of a run while it trains: its losses, its scores, and how long it will take."""
 
-import time
 from pathlib import Path
 from typing import Self
 
@@ -42,8 +41,7 @@ class Monitor:
         self._progress = Progress(steps, start=start, examples=batch_size)
         self._predict, self._domains, self._validator = predict, domains, validator
         trained = [r["values"] for r in read_metrics(file) if r["split"] == "train"]
-        self._seconds_before = trained[-1]["seconds"] if trained else 0.0
-        self._begun = time.monotonic()
+        self._seconds = trained[-1]["seconds"] if trained else 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -52,12 +50,12 @@ class Monitor:
         self._progress.close()
         self._log.close()
 
-    def trained(self, step: int, metrics: Terms) -> None:
-        """Notes the steps up to ``step``: the mean of each term, and the seconds so far."""
+    def trained(self, step: int, metrics: Terms, seconds: float) -> None:
+        """Notes the steps up to ``step``: the mean of each term, and the seconds they all took."""
         means = {name: float(np.mean(values)) for name, values in metrics.items()}
         self._progress.update(step, means)
-        seconds = self._seconds_before + time.monotonic() - self._begun
-        self._log.write(step, "train", means | {"seconds": seconds})
+        self._seconds += seconds
+        self._log.write(step, "train", means | {"seconds": self._seconds})
 
     def evaluate(self, step: int, state: TrainState) -> None:
         """Notes accuracy and log loss on both test sets. Nothing is ever chosen by the target's."""

@@ -22,7 +22,7 @@ def start() -> None:
     """Sets jax up for a run; call it before anything asks for a device."""
     keep_compiled_programs()
     keep_freed_memory()
-    if _place()[1] > 1:
+    if _place()[1] > 1 and not jax.distributed.is_initialized():
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jtl import checks, configuration, train, workdir
+from jtl import checks, configuration, runtime, train, workdir
 from jtl.manifest import write_json
 from jtl.report import Picture, write_study_report
 
@@ -82,7 +82,8 @@ def run(study: Study, folder: Path) -> int:
             if code:
                 return code
             results[key][seed] = workdir.summary(place) or {}
-    _write(study, folder, results)
+    if runtime.is_main_process():
+        _write(study, folder, results)
     return 0
 
 

@@ -2,12 +2,14 @@
 
 import math
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -19,11 +21,11 @@ from jtl.data.examples import Examples
 from jtl.errors import UserError
 from jtl.interrupt import Interrupt
 from jtl.log import final_table
-from jtl.manifest import manifest, write_json
+from jtl.manifest import manifest
 from jtl.monitor import Monitor
 from jtl.prepare import Run, prepare
 from jtl.step import repartition
-from jtl.types import Batch, Labelled, Terms, TrainState, Unlabelled
+from jtl.types import Batch, Labelled, Params, Terms, TrainState, Unlabelled
 
 LONGEST_STRETCH = 50
 """Steps between two looks at the losses, the clock and the signals, at most."""
@@ -44,7 +46,7 @@ def run(config: ConfigDict, folder: Path) -> int:
             runtime.start()
             sharding.check_batch_size(config.batch_size)
             prepared = prepare(config, folder)
-            _write_manifest(prepared, started)
+            _record(prepared, started)
             code = _train(prepared)
             if code:
                 return code
@@ -68,22 +70,25 @@ def _claimed(folder: Path, config: ConfigDict) -> Iterator[None]:
             yield
 
 
-def _write_manifest(run: Run, started: datetime) -> None:
-    backbone, domains = run.net.backbone, run.domains
-    data = {domains.source_train.name + " (training)": domains.source_train.sha256()}
-    data |= {domains.source_test.name + " (test)": domains.source_test.sha256()}
-    for part, what in ((domains.target_train, "training"), (domains.target_test, "test")):
-        data |= {f"{part.name} ({what})": part.sha256()} if part else {}
+def _record(run: Run, started: datetime) -> None:
+    """Writes the config and what the run is made with, or checks that it is still the same."""
     if not runtime.is_main_process():
         return
-    record = manifest(
+    backbone, domains = run.net.backbone, run.domains
+    parts = {
+        "source training": domains.source_train,
+        "source test": domains.source_test,
+        "target training": domains.target_train,
+        "target test": domains.target_test,
+    }
+    made_with = manifest(
         seed=run.config.seed,
         device=sharding.describe(),
         weights={backbone.origin: backbone.sha256} if backbone.origin else {},
-        data=data,
+        data={f"{part.name} ({what})": part.sha256() for what, part in parts.items() if part},
         started=started,
     )
-    write_json(run.folder / workdir.MANIFEST, record)
+    workdir.begin(run.folder, run.config.to_dict(), made_with)
 
 
 def _train(run: Run) -> int:
@@ -106,16 +111,17 @@ def _train(run: Run) -> int:
         if step == 0:
             monitor.evaluate(0, state)
         for start, stop, advance in _stretches(run, step, devices):
+            begun = time.monotonic()
             state, metrics = advance(_enter_stage(run, start, state), start, stop - start)
-            _check_finite(metrics, start, checkpoints)
-            monitor.trained(stop, metrics)
+            _check_finite(state, metrics, start, checkpoints)
+            monitor.trained(stop, metrics, time.monotonic() - begun)
             last = stop == config.steps
             signal = runtime.agree_on_signal(interrupt.number)
             if stop % config.eval_every == 0 or last:
                 monitor.evaluate(stop, state)
             if stop % config.checkpoint_every == 0 or last or signal:
                 checkpoints.save(stop, state, score=monitor.selection_score(stop, state))
-            if signal and not last:
+            if signal:
                 monitor.message(f"stopped at step {stop} and saved; the same command goes on")
                 return 128 + signal  # as shells have it
     conclude.conclude(run, state)
@@ -196,21 +202,27 @@ def _advance(run: Run, stage: build.Stage, devices: Mesh) -> execution.Advance:
     return execution.from_memory(step, sets, choose, run.hyper, devices)
 
 
-def _check_finite(metrics: Terms, start: int, checkpoints: Checkpoints) -> None:
-    """Stops a run whose loss is no number, before the state is saved."""
-    broken = np.zeros(len(next(iter(metrics.values()))), bool)
-    names = []
-    for name, values in metrics.items():
-        bad = ~np.isfinite(np.asarray(values))
-        broken |= bad
-        names += [name] * bool(bad.any())
-    if not broken.any():
+def _check_finite(state: TrainState, metrics: Terms, start: int, checkpoints: Checkpoints) -> None:
+    """Stops a run whose losses or parameters are no numbers, before the state is saved.
+
+    Parameters are looked at too: an update may break them after a last loss that was finite.
+    """
+    finite = {name: np.isfinite(np.asarray(values)) for name, values in metrics.items()}
+    broken = ~np.logical_and.reduce(list(finite.values()))
+    names = [name for name, values in finite.items() if not values.all()]
+    if not names and _all_finite((state.params, state.stats)):
         return
-    step = start + int(np.argmax(broken))
+    step = start + (int(np.argmax(broken)) if names else len(broken) - 1)
     checkpoints.wait()
     good = checkpoints.steps()
     raise UserError(
-        f"step {step}: {', '.join(names)} not finite on batch {step} of the run; last good "
-        f"checkpoint: {f'step {good[-1]}' if good else 'none'}; lower optimizer.learning_rate or "
-        "set optimizer.clip"
+        f"step {step}: {', '.join(names) or 'the parameters'} not finite on batch {step} of the "
+        f"run; last good checkpoint: {f'step {good[-1]}' if good else 'none'}; lower "
+        "optimizer.learning_rate or set optimizer.clip, in another --workdir"
     )
+
+
+@jax.jit
+def _all_finite(tree: tuple[Params, Params]) -> jax.Array:
+    # Of squares: predictions overflow long before the parameters do.
+    return jnp.all(jnp.stack([jnp.isfinite(leaf * leaf).all() for leaf in jax.tree.leaves(tree)]))

@@ -34,6 +34,27 @@ def claim(folder: Path, config: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
+def begin(folder: Path, config: Mapping[str, Any], made_with: Mapping[str, Any]) -> None:
+    """Records what the run is and what it is made with, once all of it has been found in order.
+
+    Raises:
+      UserError: the run goes on, and its data or weights are not those that it began with.
+    """
+    if not (folder / MANIFEST).exists():
+        write_json(folder / MANIFEST, made_with)
+        write_json(folder / CONFIG, config)
+        return
+    before = manifest(folder)
+    for part in ("data", "weights"):
+        old, new = before[part], made_with[part]
+        changed = [name for name in sorted(old.keys() | new) if old.get(name) != new.get(name)]
+        if changed:
+            raise UserError(
+                f"{folder}: {', '.join(changed)} changed since the run began, so it cannot go on; "
+                "bring the old one back, or give another --workdir"
+            )
+
+
 def summary(folder: Path) -> dict[str, Any] | None:
     """What a finished run says of itself; None while it is not finished."""
     file = folder / SUMMARY
@@ -51,7 +72,6 @@ def _check_config(folder: Path, config: Mapping[str, Any]) -> None:
         others = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
         if others:
             raise UserError(f"{folder} holds {others[0]} but no run; give another --workdir")
-        write_json(file, config)
         return
     old, new = _flat(json.loads(file.read_text())), _flat(json.loads(json.dumps(config)))
     changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]

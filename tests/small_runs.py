@@ -38,6 +38,7 @@ def config(folder: Path, **changes) -> ConfigDict:
     made.model.bottleneck = 8
     made.method.name = "dann"
     made.method.width = 8
+    made.keep.criterion = "information_maximization"
     made.batch_size = 16
     made.steps = 40
     made.eval_every = made.checkpoint_every = 20

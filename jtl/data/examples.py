@@ -135,11 +135,9 @@ class Examples:
         return replace(self, labels=None)
 
     def fingerprints(self) -> list[str]:
-        """A hash of each input, or its stamp where it is not decoded yet."""
-        inputs = self.inputs
-        if not isinstance(inputs, np.ndarray):
-            return [inputs.stamp(index) for index in range(len(inputs))]
-        return [hashlib.sha256(np.ascontiguousarray(row).data).hexdigest() for row in inputs]
+        """A hash of each input of a set that is in memory."""
+        rows = self.array()
+        return [hashlib.sha256(np.ascontiguousarray(row).data).hexdigest() for row in rows]
 
     def sha256(self) -> str:
         """A hash of the content: inputs, labels, classes, names and split.
