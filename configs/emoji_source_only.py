@@ -2,6 +2,8 @@
 
 ./launch.sh configs/emoji_source_only.py            # google to twitter
 ./launch.sh configs/emoji_source_only.py:twitter    # twitter to google
+
+Target accuracy of the first command: 52.1 % (95 % interval 47.5 to 56.7), one run on a CPU.
 """
 
 from typing import Literal
