@@ -5,6 +5,7 @@ outputs are computed once and training starts from them.
 """
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
@@ -83,6 +84,11 @@ class Prefix:
             outputs = self._outputs_of(examples.take(new))
             self._outputs |= zip((names[index] for index in new), outputs, strict=True)
         return replace(examples, inputs=np.stack([self._outputs[name] for name in names]))
+
+    def bytes_of_one(self, examples: Examples) -> int:
+        """How much memory the output for one example takes."""
+        first = jax.eval_shape(self._run, self._weights, np.asarray(examples.inputs[0])[None])
+        return math.prod(first.shape) * first.dtype.itemsize
 
     def _outputs_of(self, examples: Examples) -> np.ndarray:
         weights = jax.device_put(self._weights)

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from jtl import build
 from jtl.data.examples import Examples
+from jtl.data.images import MEMORY_LIMIT
 from jtl.data.splits import Domains
 
 
@@ -45,6 +46,7 @@ def prepare(config: ConfigDict, folder: Path) -> Run:
     classes = len(domains.source_train.classes)
     made = build.method(config, features=build.head_width(config, found), classes=classes)
     net = build.network(config, found, made, classes)
+    net = _affordable(net, domains)
     stored = _stored(net, domains)
     labelled = build.labelled(config, stored, made)
     for part in filter(None, (labelled, stored.target_train)):
@@ -64,6 +66,20 @@ def prepare(config: ConfigDict, folder: Path) -> Run:
         labelled=labelled,
         oracle=made.oracle,
     )
+
+
+def _affordable(net: build.Network, domains: Domains) -> build.Network:
+    """The network cut so that what the prefix gives fits in memory; uncut where it does not."""
+    parts = [getattr(domains, field.name) for field in dataclasses.fields(domains)]
+    count = sum(len(part) for part in parts if part is not None)
+    size = count * net.prefix.bytes_of_one(domains.source_train) if net.cut else 0
+    if size <= MEMORY_LIMIT:
+        return net
+    print(
+        f"the {net.cut} frozen blocks run at every step: what they give for {count} examples would "
+        f"take {size / 2**30:.1f} GiB"
+    )
+    return dataclasses.replace(net, cut=0)
 
 
 def _stored(net: build.Network, domains: Domains) -> Domains:

@@ -10,7 +10,7 @@ import pytest
 import small_runs as runs
 from PIL import Image
 
-from jtl import build, train, workdir
+from jtl import prepare, train, workdir
 from jtl.data import folder
 from jtl.errors import UserError
 from jtl.log import read_metrics
@@ -297,8 +297,9 @@ def test_frozen_blocks_run_once_and_train_the_same_model(pictures, tmp_path, cap
     assert train.run(made, tmp_path / "stored") == 0
     assert "ran the 3 frozen blocks once" in capsys.readouterr().out
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "frozen_blocks", lambda *arguments: 0)
+        patch.setattr(prepare, "MEMORY_LIMIT", 24 * 128 * 4 - 1)
         assert train.run(made, tmp_path / "pixels") == 0
+    assert "the 3 frozen blocks run at every step" in capsys.readouterr().out
     expected, found = runs.model(tmp_path / "pixels"), runs.model(tmp_path / "stored")
     assert list(found) == list(expected)
     for name, leaf in expected.items():
