@@ -35,7 +35,7 @@ class Training:
         training = run.stages[0].training
         whole = sharding.replicated(self.devices)
         init = jax.jit(training.init, out_shardings=whole)
-        self.state: TrainState = init(self.config.seed, run.hyper, run.net.pretrained())
+        self.state: TrainState = init(self.config.seed, run.hyper, run.net.start())
         self._run = execution.from_memory(
             training.step, self.sets, self.choose, run.hyper, self.devices
         )
