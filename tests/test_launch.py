@@ -4,13 +4,10 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a bash script")
 
 # Stands in for uv: notes each call, and makes a .venv whose python notes its arguments.
 UV = """#!/bin/bash
@@ -125,7 +122,6 @@ def test_a_failed_installation_is_tried_again(checkout: Checkout) -> None:
     assert checkout.installed() == ["cpu", "cpu"]
 
 
-@pytest.mark.skipif(shutil.which("flock") is None, reason="no flock on this system")
 def test_tasks_that_start_together_install_once(checkout: Checkout) -> None:
     tasks = [checkout.start("a.py") for _ in range(4)]
     assert [task.communicate(timeout=60)[0] for task in tasks] == ["/: <-m> <jtl> <a.py>\n"] * 4

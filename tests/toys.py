@@ -165,7 +165,10 @@ def mean_teacher() -> Method:
 
     def update_memory(memory: Params, params: Params, hyper: Hyperparameters) -> Params:
         decay = hyper["decay"]
-        average = lambda old, new: decay * old + (1 - decay) * new  # noqa: E731 - a formula
+
+        def average(old: jax.Array, new: jax.Array) -> jax.Array:
+            return decay * old + (1 - decay) * new
+
         return {"teacher": jax.tree.map(average, memory["teacher"], params)}
 
     return Method(
