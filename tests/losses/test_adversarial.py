@@ -2,7 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import DOMAIN_LOGITS, LOGITS, OTHER_LOGITS
+from families.adversarial import DOMAIN_LOGITS
+from families.common import LOGITS, OTHER_LOGITS
 from jax.sharding import AxisType, PartitionSpec
 
 from jtl.errors import UserError

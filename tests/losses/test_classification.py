@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import INF
+from families.common import INF
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
