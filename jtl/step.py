@@ -124,17 +124,21 @@ def make_training(recipe: Recipe) -> Training:
         batch = forward.augmented(batch, augment_key, recipe.augment, recipe.axis_name)
         progress = jnp.asarray(state.step) / recipe.steps
         metrics: Terms = {}
+        seen: forward.Domains = (None, None)
         updates = itertools.count()
         for index, phase in enumerate(recipe.method.phases):
             move = transformation(hyper, progress, index)
             mask = partition.keep(groups, lambda name, index=index: optimizers.moves(name, index))
             for _ in range(phase.repeats):
                 update_key = jax.random.fold_in(key, next(updates))
-                state, terms = _update(
+                state, terms, new = _update(
                     recipe, phase, move, mask, state, batch, hyper, progress, update_key
                 )
+                seen = (new[0] or seen[0], new[1] or seen[1])
                 metrics |= terms if len(recipe.method.phases) == 1 else _named(phase, terms)
-        memory = recipe.method.update_memory(state.memory, state.params, hyper)
+        memory_key = jax.random.fold_in(key, next(updates))
+        scope = _scope(recipe, state, hyper, progress, memory_key, train=False)
+        memory = recipe.method.update_memory(*jax.lax.stop_gradient(seen), scope)
         return state._replace(step=state.step + 1, memory=memory), metrics
 
     return Training(init, step, begin)
@@ -224,16 +228,19 @@ def _update(
     hyper: Hyperparameters,
     progress: Array,
     key: jax.Array,
-) -> tuple[TrainState, Terms]:
-    """One update of one phase. Gradients are taken for the leaves that it moves and no others."""
+) -> tuple[TrainState, Terms, forward.Domains]:
+    """One update of one phase, and what it forwarded.
+
+    Gradients are taken for the leaves that the phase moves and no others.
+    """
     moving, resting = partition.split(state.params, mask)
     rest = partition.merge(resting, state.frozen)
     forward_key, scope_key = jax.random.split(key)
 
-    def objective(moving: Params) -> tuple[Array, tuple[Stats, Terms]]:
+    def objective(moving: Params) -> tuple[Array, tuple[Stats, Terms, forward.Domains]]:
         params = partition.merge(moving, rest)
         train = forward.training_mode(params, state.stats, state.params, recipe.batch_norm)
-        (source, target), stats = forward.domains(
+        seen, stats = forward.domains(
             recipe.model,
             params,
             state.stats,
@@ -246,17 +253,17 @@ def _update(
         )
         current = state._replace(params=partition.merge(moving, resting))
         scope = _scope(recipe, current, hyper, progress, scope_key, train)
-        value, terms = phase.objective(source, target, scope)
-        return value, (stats, {"loss": value} | terms)
+        value, terms = phase.objective(*seen, scope)
+        return value, (stats, {"loss": value} | terms, seen)
 
-    gradients, (stats, terms) = jax.grad(objective, has_aux=True)(moving)
+    gradients, (stats, terms, seen) = jax.grad(objective, has_aux=True)(moving)
     if recipe.axis_name is not None:
         gradients = jax.lax.pmean(gradients, recipe.axis_name)
     terms["gradient_norm"] = optax.tree.norm(gradients)
     gradients = partition.merge(gradients, jax.tree.map(jnp.zeros_like, resting))
     changes, optimizer = transformation.update(gradients, state.optimizer, state.params)
     params = optax.apply_updates(state.params, changes)
-    return state._replace(params=params, stats=stats, optimizer=optimizer), terms
+    return state._replace(params=params, stats=stats, optimizer=optimizer), terms, seen
 
 
 def _scope(

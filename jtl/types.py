@@ -5,6 +5,7 @@ Everything else in the package is a function over these. Nothing here imports jt
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -68,6 +69,8 @@ class Outputs(NamedTuple):
     features: Float[Array, "examples features"]
     """The input of the head."""
     logits: Float[Array, "examples classes"]
+    layers: Mapping[str, Array] = MappingProxyType({})
+    """What each block below the head returns, by its path; the last of them are the features."""
 
 
 class Labelled(NamedTuple):
@@ -97,6 +100,7 @@ class Source(NamedTuple):
     labels: Int[Array, " examples"]
     features: Float[Array, "examples features"]
     logits: Float[Array, "examples classes"]
+    layers: Mapping[str, Array]
 
 
 class Target(NamedTuple):
@@ -105,6 +109,7 @@ class Target(NamedTuple):
     inputs: Array
     features: Float[Array, "examples features"]
     logits: Float[Array, "examples classes"]
+    layers: Mapping[str, Array]
 
 
 Terms = dict[str, Float[Array, ""]]
@@ -166,9 +171,9 @@ def _nothing(params: Params, key: jax.Array) -> Params:
     return {}
 
 
-def _unchanged(memory: Params, params: Params, hyper: Hyperparameters) -> Params:
-    del params, hyper
-    return memory
+def _unchanged(source: Source | None, target: Target | None, scope: Scope) -> Params:
+    del source, target
+    return scope.memory
 
 
 @dataclass(frozen=True)
@@ -180,7 +185,9 @@ class Method:
       networks: the method's own networks by name; their parameters live under that name.
       remember: ``remember(params, key) -> memory`` before the first step, from the trainable
         parameters.
-      update_memory: ``update_memory(memory, params, hyper) -> memory`` after every step.
+      update_memory: ``update_memory(source, target, scope) -> memory`` after every step. The
+        domains are as the step's phases last forwarded them, without gradients; ``scope.params``
+        are the new parameters, ``scope.memory`` is the memory of the step that ends.
       hyper: the strengths and their defaults, read as ``scope.hyper[name]``.
       oracle: trained on target labels, to be reported apart.
     """
@@ -188,7 +195,7 @@ class Method:
     phases: tuple[Phase, ...]
     networks: Mapping[str, Model] = field(default_factory=dict)
     remember: Callable[[Params, jax.Array], Params] = _nothing
-    update_memory: Callable[[Params, Params, Hyperparameters], Params] = _unchanged
+    update_memory: Callable[[Any, Any, Scope], Params] = _unchanged
     hyper: Mapping[str, float] = field(default_factory=dict)
     oracle: bool = False
 

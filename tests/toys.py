@@ -19,7 +19,6 @@ from jtl.models.chain import Blocks, classifier
 from jtl.step import Recipe, Training, make_training
 from jtl.types import (
     Batch,
-    Hyperparameters,
     Labelled,
     Method,
     Model,
@@ -163,13 +162,13 @@ def mean_teacher() -> Method:
     def remember(params: Params, key: jax.Array) -> Params:
         return {"teacher": params}
 
-    def update_memory(memory: Params, params: Params, hyper: Hyperparameters) -> Params:
-        decay = hyper["decay"]
+    def update_memory(source: Source, target: Target, scope: Scope) -> Params:
+        decay = scope.hyper["decay"]
 
         def average(old: jax.Array, new: jax.Array) -> jax.Array:
             return decay * old + (1 - decay) * new
 
-        return {"teacher": jax.tree.map(average, memory["teacher"], params)}
+        return {"teacher": jax.tree.map(average, scope.memory["teacher"], scope.params)}
 
     return Method(
         (Phase(objective),), remember=remember, update_memory=update_memory, hyper={"decay": 0.9}

@@ -36,17 +36,8 @@ def chain(blocks: Blocks) -> Model:
     def apply(
         params: Params, stats: Stats, inputs: Any, *, train: Train, rng: jax.Array | None
     ) -> tuple[Any, Stats]:
-        outputs, new_stats = inputs, {}
-        for path, model in blocks:
-            outputs, block_stats = model.apply(
-                _get(params, path),
-                _get(stats, path),
-                outputs,
-                train=_within(path, train),
-                rng=None if rng is None else _own_key(rng, path),
-            )
-            _put(new_stats, path, block_stats)
-        return outputs, new_stats
+        layers, new_stats = _run(blocks, params, stats, inputs, train=train, rng=rng)
+        return list(layers.values())[-1] if blocks else inputs, new_stats
 
     return Model(init, apply)
 
@@ -54,21 +45,45 @@ def chain(blocks: Blocks) -> Model:
 def classifier(blocks: Blocks) -> Model:
     """A chain whose last block is the head: returns :class:`jtl.types.Outputs`.
 
-    ``features`` are the head's input, ``logits`` its output.
+    ``features`` are the head's input, ``logits`` its output, ``layers`` what every block below the
+    head returns.
     """
-    body, head = chain(blocks[:-1]), chain(blocks[-1:])
-
-    def init(key: jax.Array) -> tuple[Params, Stats]:
-        return chain(blocks).init(key)
+    head = blocks[-1][0]
 
     def apply(
         params: Params, stats: Stats, inputs: Any, *, train: Train, rng: jax.Array | None
     ) -> tuple[Outputs, Stats]:
-        features, body_stats = body.apply(params, stats, inputs, train=train, rng=rng)
-        logits, head_stats = head.apply(params, stats, features, train=train, rng=rng)
-        return Outputs(features, logits), body_stats | head_stats
+        layers, new_stats = _run(blocks, params, stats, inputs, train=train, rng=rng)
+        logits = layers.pop(head)
+        features = list(layers.values())[-1] if layers else inputs
+        return Outputs(features, logits, layers), new_stats
 
-    return Model(init, apply)
+    return Model(chain(blocks).init, apply)
+
+
+def _run(
+    blocks: Blocks,
+    params: Params,
+    stats: Stats,
+    inputs: Any,
+    *,
+    train: Train,
+    rng: jax.Array | None,
+) -> tuple[dict[str, Any], Stats]:
+    """What each block returns, by its path and in order; the new statistics."""
+    layers, new_stats = {}, {}
+    outputs = inputs
+    for path, model in blocks:
+        outputs, block_stats = model.apply(
+            _get(params, path),
+            _get(stats, path),
+            outputs,
+            train=_within(path, train),
+            rng=None if rng is None else _own_key(rng, path),
+        )
+        layers[path] = outputs
+        _put(new_stats, path, block_stats)
+    return layers, new_stats
 
 
 def _own_key(key: jax.Array, path: str) -> jax.Array:

@@ -11,7 +11,7 @@ import toys
 from jtl import schedules
 from jtl.models.chain import classifier
 from jtl.step import make_training
-from jtl.types import TrainState
+from jtl.types import Method, Phase, Scope, Source, Target, TrainState
 
 FIT, SPLIT, MERGE = range(3)
 MOVED = {
@@ -170,3 +170,33 @@ def test_a_step_can_consume_its_state_even_where_memory_begins_as_the_parameters
     consume = toys.jit(run.training.step, donate_argnums=0)
     found, _ = consume(run.start(), toys.batch(0), run.hyper)
     assert toys.same(expected, found)
+
+
+def test_memory_can_follow_what_the_phases_forwarded() -> None:
+    """The source is as the first phase saw it, since the second one read the target alone."""
+
+    def on(domain: str) -> Phase:
+        def objective(source: Any, target: Any, scope: Scope) -> tuple[Any, Any]:
+            return {"source": source, "target": target}[domain].logits.sum(), {}
+
+        return Phase(objective, reads=(domain,))
+
+    def update_memory(source: Source, target: Target, scope: Scope) -> Any:
+        again = scope.forward(target.inputs)
+        return {"source": source.features, "target": target.features, "new": again.features}
+
+    method = Method((on("source"), on("target")), update_memory=update_memory)
+    training = make_training(toys.recipe(method, plain=True))
+    start = training.init(0, toys.hyper(method))
+    end, _ = toys.jit(training.step)(start, toys.batch(0), toys.hyper(method))
+
+    def features(params: Any, inputs: Any) -> Any:
+        outputs, _ = toys.dense_model().apply(params, {}, inputs, train=False, rng=None)
+        return outputs.features
+
+    batch = toys.batch(0)
+    before = features(start.params, batch.source.inputs)
+    assert toys.difference(before, end.memory["source"]) < 1e-6
+    after = features(end.params, batch.target.inputs)
+    assert toys.difference(after, end.memory["new"]) < 1e-6, "forwards through the new parameters"
+    assert toys.difference(after, end.memory["target"]) > 1e-3

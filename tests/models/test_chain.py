@@ -69,7 +69,7 @@ def test_a_cut_is_a_slice(cut: int, trained: tuple[Params, Stats]) -> None:
     whole, _ = classifier(blocks).apply(params, stats, X, train=False, rng=None)
     below, _ = chain(blocks[:cut]).apply(params, stats, X, train=False, rng=None)
     above, _ = classifier(blocks[cut:]).apply(params, stats, below, train=False, rng=None)
-    assert toys.same(above, whole)
+    assert toys.same((above.features, above.logits), (whole.features, whole.logits))
 
 
 def test_features_are_what_the_head_reads(trained: tuple[Params, Stats]) -> None:
@@ -77,6 +77,15 @@ def test_features_are_what_the_head_reads(trained: tuple[Params, Stats]) -> None
     outputs, _ = toys.model().apply(params, stats, X, train=False, rng=None)
     kernel, bias = params["head"]["dense"]["kernel"], params["head"]["dense"]["bias"]
     np.testing.assert_allclose(outputs.features @ kernel + bias[None], outputs.logits, rtol=1e-5)
+
+
+def test_layers_are_what_the_blocks_below_the_head_return() -> None:
+    blocks = (("double", scale(2.0)), ("deep/triple", scale(3.0)), ("head", scale(5.0)))
+    outputs, _ = classifier(blocks).apply({}, {}, X, train=False, rng=None)
+    assert list(outputs.layers) == ["double", "deep/triple"]
+    np.testing.assert_allclose(outputs.layers["double"], X * 2)
+    assert outputs.layers["deep/triple"] is outputs.features
+    np.testing.assert_allclose(outputs.logits, X * 30, rtol=1e-6)
 
 
 def test_a_classifier_starts_as_its_chain() -> None:
