@@ -1,8 +1,8 @@
-"""What the losses share: float32 inputs of a stated rank, the global batch, x log x at zero."""
+"""What the losses share: float32 inputs of a stated rank, masks, the global batch, safe powers."""
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from jtl.errors import UserError
 from jtl.types import Array
@@ -50,6 +50,47 @@ def require_positive(name: str, value: float | Array) -> None:
         raise UserError(f"{name} is {value}, must be greater than 0")
 
 
+def row_mask(name: str, values: Array, where: Array | None) -> Bool[jax.Array, " rows"]:
+    """``where`` as a mask over the rows of ``values``; all of them if it is None.
+
+    Raises:
+      UserError: not one boolean for each row.
+    """
+    if where is None:
+        return jnp.ones(values.shape[0], bool)
+    if where.shape != values.shape[:1] or where.dtype != bool:
+        raise UserError(
+            f"{name}: where is {where.dtype}{list(where.shape)}, "
+            f"must be one boolean for each of {values.shape[0]} rows"
+        )
+    return jnp.asarray(where)
+
+
+def masked_batch(
+    name: str, values: Array, where: Array | None, axis_name: AxisName
+) -> tuple[Float[jax.Array, "rows columns"], Bool[jax.Array, " rows"]]:
+    """The rows of all devices in float32 and which of them count; the others are set to 0.
+
+    So nothing that a padded row holds, NaN included, reaches a value or a gradient.
+
+    Raises:
+      UserError: not a matrix, no row, or a mask that does not fit.
+    """
+    rows = as_matrix(name, values, rows=1)
+    mask = row_mask(name, rows, where)
+    rows = jnp.where(mask[:, None], rows, 0.0)
+    return global_batch(rows, axis_name), global_batch(mask, axis_name)
+
+
+def masked_mean(
+    values: Float[jax.Array, "rows ..."], mask: Bool[jax.Array, " rows"]
+) -> Float[jax.Array, "..."]:
+    """The mean over the rows that count; 0 if none does."""
+    counts = jnp.expand_dims(mask, range(1, values.ndim))
+    total = jnp.sum(jnp.where(counts, values, 0.0), axis=0)
+    return total / jnp.maximum(mask.sum(dtype=jnp.float32), 1.0)
+
+
 def global_batch(values: jax.Array, axis_name: AxisName) -> jax.Array:
     """The rows of all devices, in order; ``values`` itself without an axis name."""
     if axis_name is None:
@@ -61,3 +102,15 @@ def x_log_x(x: jax.Array) -> jax.Array:
     """``x log x``, with value and gradient 0 at 0 (where autodiff would give NaN)."""
     positive = x > 0
     return jnp.where(positive, x * jnp.log(jnp.where(positive, x, 1.0)), 0.0)
+
+
+def row_norms(rows: Float[jax.Array, "rows columns"]) -> Float[jax.Array, " rows"]:
+    """Euclidean norm of each row; the gradient of a zero row's is 0 (where autodiff gives NaN).
+
+    Entries are divided by the largest first, so that no square overflows or vanishes.
+    """
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(rows), axis=1))
+    zero = largest < jnp.finfo(jnp.float32).tiny  # not `largest > 0`, which would hide NaN
+    scale = jnp.where(zero, 1.0, largest)
+    squares = jnp.sum((rows / scale[:, None]) ** 2, axis=1)
+    return jnp.where(zero, 0.0, scale * jnp.sqrt(jnp.where(zero, 1.0, squares)))

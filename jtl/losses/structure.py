@@ -2,9 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-from jtl.losses._numerics import AxisName, as_matrix, global_batch, require_positive, x_log_x
+from jtl.losses._numerics import AxisName, masked_batch, masked_mean, require_positive, x_log_x
 from jtl.losses.classification import entropy
 from jtl.types import Array
 
@@ -13,6 +13,7 @@ def minimum_class_confusion(
     logits: Float[Array, "examples classes"],
     *,
     temperature: float | Float[Array, ""] = 2.5,
+    where: Bool[Array, " examples"] | None = None,
     axis_name: AxisName = None,
 ) -> Float[jax.Array, ""]:
     """How much the predictions of a batch confuse each class with the others.
@@ -26,25 +27,27 @@ def minimum_class_confusion(
       logits: [examples, classes]. A class without any mass confuses nothing: it adds 0 (the
         formula says 0/0).
       temperature: T, positive.
+      where: [examples], which rows count; the others are as if they were not there.
       axis_name: the mapped axis that the batch is spread over, if any.
 
     Returns:
       A scalar in float32, from 0 (every prediction certain) to 1 - 1 / classes.
 
     Raises:
-      UserError: not a matrix, no example, or a temperature that is not positive.
+      UserError: not a matrix, no example, a mask of another length, or a temperature that is not
+        positive.
 
     >>> minimum_class_confusion(jnp.zeros((2, 2)))
     Array(0.5, dtype=float32)
     """
     require_positive("minimum_class_confusion: temperature", temperature)
-    logits = as_matrix("minimum_class_confusion: logits", logits, rows=1)
-    logits = global_batch(logits, axis_name) / temperature
+    logits, mask = masked_batch("minimum_class_confusion: logits", logits, where, axis_name)
+    logits = logits / temperature
     log_p = jax.nn.log_softmax(logits)
     # A row of M sums to sum_i w_i p_ij, so M divided by it is q^T p, where q_ij is w_i p_ij over
     # that sum: a softmax over examples. It needs no division by a mass that may underflow to 0.
     log_weights = jax.lax.stop_gradient(jnp.log1p(jnp.exp(-entropy(logits))))
-    masses = log_p + log_weights[:, None]
+    masses = jnp.where(mask[:, None], log_p + log_weights[:, None], -jnp.inf)
     has_mass = jnp.any(masses > -jnp.inf, axis=0, keepdims=True)
     q = jax.nn.softmax(jnp.where(has_mass, masses, 0.0), axis=0)
     kept = jnp.sum(q * jnp.exp(log_p), axis=0)
@@ -52,7 +55,10 @@ def minimum_class_confusion(
 
 
 def information_maximization(
-    logits: Float[Array, "examples classes"], *, axis_name: AxisName = None
+    logits: Float[Array, "examples classes"],
+    *,
+    where: Bool[Array, " examples"] | None = None,
+    axis_name: AxisName = None,
 ) -> Float[jax.Array, ""]:
     """``mean_i H(p_i) - H(mean_i p_i)``: each prediction certain, the batch of them diverse.
 
@@ -61,25 +67,28 @@ def information_maximization(
 
     Args:
       logits: [examples, classes].
+      where: [examples], which rows count; the others are as if they were not there.
       axis_name: the mapped axis that the batch is spread over, if any.
 
     Returns:
       A scalar in float32, from -log(classes) (certain and balanced) to 0 (all predictions equal).
 
     Raises:
-      UserError: not a matrix, or no example.
+      UserError: not a matrix, no example, or a mask of another length.
 
     >>> information_maximization(jnp.array([[0.0, -jnp.inf], [-jnp.inf, 0.0]]))  # -log 2
     Array(-0.6931472, dtype=float32)
     """
-    logits = as_matrix("information_maximization: logits", logits, rows=1)
-    logits = global_batch(logits, axis_name)
-    mean_prediction = jax.nn.softmax(logits).mean(axis=0)
-    return entropy(logits).mean() + jnp.sum(x_log_x(mean_prediction))
+    logits, mask = masked_batch("information_maximization: logits", logits, where, axis_name)
+    mean_prediction = masked_mean(jax.nn.softmax(logits), mask)
+    return masked_mean(entropy(logits), mask) + jnp.sum(x_log_x(mean_prediction))
 
 
 def batch_nuclear_norm(
-    logits: Float[Array, "examples classes"], *, axis_name: AxisName = None
+    logits: Float[Array, "examples classes"],
+    *,
+    where: Bool[Array, " examples"] | None = None,
+    axis_name: AxisName = None,
 ) -> Float[jax.Array, ""]:
     """``-||P||_* / B``: minus the sum of the singular values of the predictions, per example.
 
@@ -88,19 +97,23 @@ def batch_nuclear_norm(
 
     Args:
       logits: [examples, classes], whose softmax is P.
+      where: [examples], which rows count; the others are as if they were not there.
       axis_name: the mapped axis that the batch is spread over, if any.
 
     Returns:
       A scalar in float32, from -sqrt(min(B, classes) / B) to 0. Where P is rank-deficient the
-      gradient is a subgradient, and finite.
+      gradient is the smallest subgradient, and finite.
 
     Raises:
-      UserError: not a matrix, or no example.
+      UserError: not a matrix, no example, or a mask of another length.
 
     >>> batch_nuclear_norm(jnp.array([[0.0, -jnp.inf], [-jnp.inf, 0.0]]))  # the identity's
     Array(-1., dtype=float32)
     """
-    logits = as_matrix("batch_nuclear_norm: logits", logits, rows=1)
-    logits = global_batch(logits, axis_name)
-    singular = jnp.linalg.svd(jax.nn.softmax(logits), compute_uv=False)
-    return -singular.sum() / len(logits)
+    logits, mask = masked_batch("batch_nuclear_norm: logits", logits, where, axis_name)
+    predictions = jnp.where(mask[:, None], jax.nn.softmax(logits), 0.0)
+    singular = jnp.linalg.svd(predictions, compute_uv=False)
+    # A singular value of 0 has any slope from -1 to 1: rounding must not choose it.
+    rounding = jnp.finfo(jnp.float32).eps * max(logits.shape) * singular[0]
+    kept = jnp.where(singular <= rounding, 0.0, singular)
+    return -kept.sum() / jnp.maximum(mask.sum(dtype=jnp.float32), 1.0)
