@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Integer
 
 from jtl.errors import UserError
 from jtl.types import Array
@@ -30,6 +30,15 @@ def as_vector(name: str, values: Array, *, rows: int = 0) -> Float[jax.Array, " 
     if values.shape[0] < rows:
         raise UserError(f"{name} has {values.shape[0]} entries, needs at least {rows}")
     return jnp.asarray(values, jnp.float32)
+
+
+def as_labels(name: str, labels: Array, rows: Array) -> Integer[jax.Array, " rows"]:
+    """``labels`` in int32; a UserError unless they are one integer for each of the rows."""
+    if labels.shape != rows.shape[:1]:
+        raise UserError(f"{name}: labels of shape {labels.shape} for {rows.shape[0]} examples")
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise UserError(f"{name}: labels are {labels.dtype}, must be integers")
+    return jnp.asarray(labels, jnp.int32)
 
 
 def require_same_shape(name: str, first: Array, second: Array) -> None:
@@ -114,3 +123,9 @@ def row_norms(rows: Float[jax.Array, "rows columns"]) -> Float[jax.Array, " rows
     scale = jnp.where(zero, 1.0, largest)
     squares = jnp.sum((rows / scale[:, None]) ** 2, axis=1)
     return jnp.where(zero, 0.0, scale * jnp.sqrt(jnp.where(zero, 1.0, squares)))
+
+
+def unit_rows(rows: Float[jax.Array, "rows columns"]) -> Float[jax.Array, "rows columns"]:
+    """Each row divided by its norm; a zero row stays 0."""
+    norms = row_norms(rows)[:, None]
+    return rows / jnp.where(norms == 0, 1.0, norms)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Integer
 
 from jtl.errors import UserError
-from jtl.losses._numerics import as_matrix, require_positive, require_same_shape
+from jtl.losses._numerics import as_labels, as_matrix, require_positive, require_same_shape
 from jtl.types import Array
 
 
@@ -25,19 +25,19 @@ def cross_entropy(
       logits: [examples, classes]; -inf excludes a class (the gradient stays finite).
       labels: [examples], integers from 0 to classes - 1. Any other label gives NaN, so that a
         run stops rather than learns from it.
-      label_smoothing: from 0 (none) to 1 (only the uniform part).
+      label_smoothing: from 0 (none) to 1, which is excluded: it would leave nothing of the labels.
 
     Returns:
       [examples], in float32.
 
     Raises:
-      UserError: wrong ranks, lengths that differ, or ``label_smoothing`` outside 0 to 1.
+      UserError: wrong ranks, lengths that differ, or ``label_smoothing`` outside [0, 1).
 
     >>> cross_entropy(jnp.zeros((1, 4)), jnp.array([2]))  # log 4
     Array([1.3862944], dtype=float32)
     """
-    if isinstance(label_smoothing, int | float) and not 0 <= label_smoothing <= 1:
-        raise UserError(f"cross_entropy: label_smoothing is {label_smoothing}, must be 0 to 1")
+    if isinstance(label_smoothing, int | float) and not 0 <= label_smoothing < 1:
+        raise UserError(f"cross_entropy: label_smoothing is {label_smoothing}, must be in [0, 1)")
     log_probabilities = jax.nn.log_softmax(as_matrix("cross_entropy logits", logits))
     is_label = _label_mask("cross_entropy", log_probabilities, labels)
     classes = logits.shape[1]
@@ -52,7 +52,7 @@ def focal(
     logits: Float[Array, "examples classes"],
     labels: Integer[Array, " examples"],
     *,
-    gamma: float = 2.0,
+    gamma: float | Float[Array, ""] = 2.0,
 ) -> Float[jax.Array, " examples"]:
     """Cross-entropy with easy examples weighted down.
 
@@ -73,7 +73,7 @@ def focal(
     >>> focal(jnp.zeros((1, 2)), jnp.array([0]), gamma=2.0)  # log(2) / 4
     Array([0.1732868], dtype=float32)
     """
-    if gamma < 0:
+    if isinstance(gamma, int | float) and gamma < 0:
         raise UserError(f"focal: gamma is {gamma}, must not be negative")
     log_probabilities = jax.nn.log_softmax(as_matrix("focal logits", logits))
     is_label = _label_mask("focal", log_probabilities, labels)
@@ -82,6 +82,7 @@ def focal(
     # p = 1 it is 0, and a power below 1 has an infinite slope.
     inside = (log_p < 0) & (log_p > -jnp.inf)
     safe = jnp.where(inside, log_p, -1.0)
+    gamma = jnp.asarray(gamma, jnp.float32)
     losses = jnp.where(inside, -((-jnp.expm1(safe)) ** gamma) * safe, -log_p)
     return jnp.where(is_label.any(axis=-1), losses, jnp.nan)
 
@@ -152,9 +153,5 @@ def _label_mask(
     name: str, logits: Float[jax.Array, "examples classes"], labels: Integer[Array, " examples"]
 ) -> jax.Array:
     """True at each example's label; a row of False where the label is no class."""
-    if labels.shape != logits.shape[:1]:
-        raise UserError(f"{name}: labels of shape {labels.shape} for logits of {logits.shape}")
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise UserError(f"{name}: labels are {labels.dtype}, must be integers")
     classes = jnp.arange(logits.shape[1], dtype=jnp.int32)
-    return jnp.equal(jnp.asarray(labels, jnp.int32)[:, None], classes[None, :])
+    return jnp.equal(as_labels(name, labels, logits)[:, None], classes[None, :])
