@@ -7,26 +7,24 @@ import inspect
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from jtl import optimizers, partition, registry, sharding, validators
-from jtl.data import augment, batches
+from jtl.data import batches
 from jtl.data.examples import Examples
 from jtl.data.splits import Domains, split_domains
-from jtl.errors import UserError, nearest
-from jtl.features import Prefix, below, frozen_blocks
+from jtl.errors import UserError
+from jtl.features import below, frozen_blocks
 from jtl.models import heads
 from jtl.models.backbone import Backbone
-from jtl.models.chain import Blocks, chain, classifier, prefixed
-from jtl.step import Recipe, Training, make_training, model_key
-from jtl.types import Batch, Labelled, Method, Model, Params, Stats, Unlabelled
-
-_SIZES = ("features", "classes")
-"""Arguments of a method's factory that the model decides, not the config."""
+from jtl.models.chain import Blocks, prefixed
+from jtl.network import Network, Start
+from jtl.step import Recipe, Training, make_training
+from jtl.types import Batch, Labelled, Method, Params, Unlabelled
 
 
 @dataclass(frozen=True)
@@ -37,56 +35,6 @@ class Stage:
     training: Training
 
 
-@dataclass(frozen=True)
-class Network:
-    """The classifier of an experiment, cut where training starts.
-
-    Attributes:
-      backbone: its name, preprocessing and pretrained weights.
-      blocks: all blocks, the head last.
-      cut: how many of them are run once, before training.
-      initial: parameters and statistics of all blocks before training.
-    """
-
-    backbone: Backbone
-    blocks: Blocks
-    cut: int
-    initial: tuple[Params, Stats]
-
-    @property
-    def trained(self) -> Model:
-        """The part that training runs, on the prefix's outputs."""
-        return classifier(self.blocks[self.cut :])
-
-    @property
-    def prefix(self) -> Prefix:
-        """The part that is run once."""
-        return self._part(self.blocks[: self.cut])
-
-    @property
-    def embedding(self) -> Prefix:
-        """The backbone as it was before training."""
-        return self._part(tuple(b for b in self.blocks if b[0].startswith("backbone/")))
-
-    def _part(self, blocks: Blocks) -> Prefix:
-        params, stats = (below(tree, blocks) for tree in self.initial)
-        return Prefix(self.backbone.name, blocks, params, stats)
-
-    def start(self) -> tuple[Params, Stats]:
-        """The parameters and statistics that training starts from."""
-        params, stats = self.initial
-        rest = self.blocks[self.cut :]
-        return below(params, rest), below(stats, rest)
-
-    def whole(self, params: Params, stats: Stats) -> tuple[Params, Stats]:
-        """Adds the prefix's parameters and statistics to trained ones, leaving out the method's."""
-        rest, prefix = self.blocks[self.cut :], self.blocks[: self.cut]
-        return (
-            partition.merge(below(self.initial[0], prefix), below(params, rest)),
-            partition.merge(below(self.initial[1], prefix), below(stats, rest)),
-        )
-
-
 def backbone(config: ConfigDict) -> Backbone:
     """The backbone that ``model.backbone`` names."""
     kind, name = registry.split("backbone", config.model.backbone, "model.backbone")
@@ -95,8 +43,6 @@ def backbone(config: ConfigDict) -> Backbone:
 
 def domains(config: ConfigDict, found: Backbone) -> Domains:
     """Source and target, as the backbone wants them, and split."""
-    if found.preprocess is None and config.data.augment != "none":
-        raise UserError(f"data.augment: {found.name} takes vectors; only images are augmented")
     source = _load(config.data.source, "data.source", found)
     target = None
     if config.data.target:
@@ -131,74 +77,52 @@ def _load(reference: str, where: str, found: Backbone) -> Examples:
 
 
 def method(config: ConfigDict, *, features: int, classes: int) -> Method:
-    """The method with its settings; those it declares as hyper-parameters stay arrays.
-
-    Raises:
-      UserError: a setting that the method does not have.
-    """
-    name = config.method.name
-    factory = registry.resolve("method", name, "method.name")
-    accepted = set(inspect.signature(factory).parameters)
-    settings = {key: value for key, value in config.method.items() if key != "name"}
-    sizes = {"features": features, "classes": classes}
-    made: Method = factory(
-        **{key: value for key, value in sizes.items() if key in accepted},
-        **{key: value for key, value in settings.items() if key in accepted - set(_SIZES)},
-    )
-    valid = (accepted - set(_SIZES)) | set(made.hyper)
-    for key in settings:
-        if key not in valid:
-            raise UserError(f"method.{key}: {name} has no such setting; {nearest(key, valid)}")
-    reads_target = any("target" in phase.reads for phase in made.phases)
-    if reads_target and not config.data.target:
-        raise UserError(f"method.name: {name} adapts to a target, and data.target is not set")
-    return made
+    """The method with its settings; those it declares as hyper-parameters stay arrays."""
+    factory = registry.resolve("method", config.method.name, "method.name")
+    given = {"features": features, "classes": classes, **config.method}
+    accepted = inspect.signature(factory).parameters
+    return factory(**{key: given[key] for key in accepted if key in given})
 
 
 def hyperparameters(config: ConfigDict, made: Method) -> dict[str, jax.Array]:
     """Scalars as arrays: the optimizer's and the method's."""
-    values: dict[str, Any] = {
+    values = {
         "learning_rate": config.optimizer.learning_rate,
         "weight_decay": config.optimizer.weight_decay,
+        **{key: config.method.get(key, default) for key, default in made.hyper.items()},
     }
-    for key, default in made.hyper.items():
-        value = values[key] = config.method.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-            raise UserError(f"method.{key}: expected a number of 0 or more, got {value!r}")
     return {key: jnp.asarray(value, jnp.float32) for key, value in values.items()}
 
 
-def network(config: ConfigDict, found: Backbone, made: Method, classes: int) -> Network:
-    """The classifier on a backbone, with the frozen blocks at its start set apart."""
+def classifier_blocks(config: ConfigDict, found: Backbone, classes: int) -> Blocks:
+    """The classifier on a backbone: its blocks, then the bottleneck, then the head."""
     blocks = prefixed("backbone", found.blocks(axis_name=_axis_name(config)))
     width = found.width
     if config.model.bottleneck:
         layer = heads.bottleneck(width, config.model.bottleneck, dropout=config.model.dropout)
         blocks += (("bottleneck", layer),)
         width = config.model.bottleneck
-    blocks += (("head", heads.head(width, classes)),)
-    given = _given(found)
-    # Random weights that pretrained ones replace are not drawn: they take seconds to compile.
-    fresh = tuple(block for block in blocks if not below(given[0], (block,)))
-    key = model_key(config.seed)
-    random = jax.jit(chain(fresh).init)(jax.random.fold_in(key, found.salt) if found.salt else key)
-    params, stats = map(partition.merge, random, given)
+    return (*blocks, ("head", heads.head(width, classes)))
+
+
+def network(config: ConfigDict, found: Backbone, start: Start, made: Method) -> Network:
+    """The classifier's first values, with the frozen blocks at its start set apart."""
+    initial = start(config.seed)
     extra = _own_parameters(made)
-    stages = [config.partition, *(rules for _, rules in config.unfreeze)]
-    cut = frozen_blocks(blocks, params | extra, stages) if config.data.augment == "none" else 0
-    return Network(found, blocks, cut, (params, stats))
-
-
-def _given(found: Backbone) -> tuple[Params, Stats]:
-    """Pretrained parameters and statistics, at their place in the classifier."""
-    if found.weights is None:
-        return {}, {}
-    params, stats = found.weights
-    return {"backbone": params}, {"backbone": stats} if stats else {}
+    rules = [config.partition, *(later for _, later in config.unfreeze)]
+    cut = 0
+    if config.data.augment == "none":
+        cut = frozen_blocks(start.blocks, initial[0] | extra, rules)
+    return Network(found, start.blocks, cut, initial)
 
 
 def _axis_name(config: ConfigDict) -> str | None:
     return sharding.AXIS if config.parallel == "pmap" else None
+
+
+def criterion(config: ConfigDict) -> validators.Validator:
+    """What "best" means among the checkpoints."""
+    return registry.resolve("criterion", config.keep.criterion)
 
 
 def head_width(config: ConfigDict, found: Backbone) -> int:
@@ -209,7 +133,7 @@ def head_width(config: ConfigDict, found: Backbone) -> int:
 def stages(config: ConfigDict, net: Network, made: Method) -> tuple[Stage, ...]:
     """The stages of training: one, or one more for every entry of ``unfreeze``."""
     decay = optimizers.schedule(config.optimizer.schedule, warmup=config.optimizer.warmup)
-    make_optimizer = {"sgd": optimizers.sgd, "adamw": optimizers.adamw}[config.optimizer.name]
+    make_optimizer = registry.resolve("optimizer", config.optimizer.name)
 
     def stage(start: float, rules: partition.Rules) -> Stage:
         recipe = Recipe(
@@ -221,7 +145,7 @@ def stages(config: ConfigDict, net: Network, made: Method) -> tuple[Stage, ...]:
             factors=dict(config.optimizer.groups),
             block_factors=_block_factors(net.blocks, config.optimizer.layer_decay),
             batch_norm=config.batch_norm,
-            augment=AUGMENTS[config.data.augment],
+            augment=registry.resolve("augmentation", config.data.augment),
             clip=config.optimizer.clip,
             axis_name=_axis_name(config),
         )
@@ -269,13 +193,3 @@ def stream(
         stream = batches.stream(target, name="target", **settings)
         targets = cast("Iterator[Unlabelled | None]", stream)
     yield from map(Batch, sources, targets)
-
-
-AUGMENTS = {"none": None, "shift": augment.random_shift(2), "flip": augment.random_flip}
-"""``data.augment``."""
-CRITERIA = {
-    "information_maximization": validators.INFORMATION_MAXIMIZATION,
-    "entropy": validators.ENTROPY,
-    "source_risk": validators.SOURCE_RISK,
-}
-"""``keep.criterion``: what "best" means among the checkpoints."""

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from jtl import metrics, partition
 from jtl.data.examples import Examples
 from jtl.inference import in_batches
-from jtl.types import Model, Outputs, Params, Stats, TrainState
+from jtl.types import Model, Params, Stats, TrainState
 from jtl.validators import Validator
 
 
@@ -28,9 +28,9 @@ def predictor(model: Model) -> Predict:
     """Compiles a model for evaluation: nothing is dropped out, statistics are the stored ones."""
 
     @jax.jit
-    def run(params: Params, stats: Stats, inputs: jax.Array) -> Outputs:
+    def run(params: Params, stats: Stats, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
         outputs, _ = model.apply(params, stats, inputs, train=False, rng=None)
-        return Outputs(outputs.features, jax.nn.softmax(outputs.logits))
+        return outputs.features, jax.nn.softmax(outputs.logits)
 
     def predict(state: TrainState, examples: Examples) -> Predictions:
         params = partition.merge(state.params, state.frozen)

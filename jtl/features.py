@@ -78,7 +78,7 @@ class Prefix:
             return examples
         if not isinstance(examples.inputs, np.ndarray):
             return replace(examples, inputs=self._outputs_of(examples))
-        names = examples.fingerprints()
+        names = examples.fingerprints
         new = list({n: i for i, n in enumerate(names) if n not in self._outputs}.values())
         if new:
             outputs = self._outputs_of(examples.take(new))

@@ -2,8 +2,10 @@
 
 import dataclasses
 import time
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -12,6 +14,8 @@ from jtl import build
 from jtl.data.examples import Examples
 from jtl.data.images import MEMORY_LIMIT
 from jtl.data.splits import Domains
+from jtl.models.backbone import Backbone
+from jtl.network import Network, Start
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Run:
 
     config: ConfigDict
     folder: Path
-    net: build.Network
+    net: Network
     stages: tuple[build.Stage, ...]
     hyper: dict[str, jax.Array]
     domains: Domains
@@ -36,17 +40,34 @@ class Run:
     oracle: bool
 
 
-def prepare(config: ConfigDict, folder: Path) -> Run:
+class Shared:
+    """What many runs of one process have in common, made when the first of them asks for it."""
+
+    def __init__(self) -> None:
+        self._made: dict[Hashable, Any] = {}
+
+    def __call__(self, make: Callable[[], Any], *key: Hashable) -> Any:
+        """``make()``, or what it gave when it was first called under this key."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+
+def prepare(config: ConfigDict, folder: Path, shared: Shared | None = None) -> Run:
     """Loads the data and the backbone, and runs the frozen part of the model once."""
-    found = build.backbone(config)
-    domains = build.domains(config, found)
-    for part in filter(None, (domains.source_train, domains.target_train)):
-        for note in part.notes:
-            print(f"{part.name}: {note}")
+    shared = shared or Shared()
+    model, data = config.model, config.data
+    backbone = model.backbone, model.image_size
+    found = shared(lambda: build.backbone(config), "backbone", *backbone)
+    parts = data.source, data.target, data.test_fraction, data.split_seed
+    domains = shared(lambda: _domains(config, found), "domains", *backbone, *parts)
     classes = len(domains.source_train.classes)
     made = build.method(config, features=build.head_width(config, found), classes=classes)
-    net = build.network(config, found, made, classes)
-    net = _affordable(net, domains)
+    shape = *backbone, model.bottleneck, model.dropout, classes, config.parallel
+    start = shared(
+        lambda: Start(found, build.classifier_blocks(config, found, classes)), "start", *shape
+    )
+    net = _affordable(build.network(config, found, start, made), domains)
     stored = _stored(net, domains)
     labelled = build.labelled(config, stored, made)
     for part in filter(None, (labelled, stored.target_train)):
@@ -68,7 +89,15 @@ def prepare(config: ConfigDict, folder: Path) -> Run:
     )
 
 
-def _affordable(net: build.Network, domains: Domains) -> build.Network:
+def _domains(config: ConfigDict, found: Backbone) -> Domains:
+    domains = build.domains(config, found)
+    for part in filter(None, (domains.source_train, domains.target_train)):
+        for note in part.notes:
+            print(f"{part.name}: {note}")
+    return domains
+
+
+def _affordable(net: Network, domains: Domains) -> Network:
     """The network cut so that what the prefix gives fits in memory; uncut where it does not."""
     parts = [getattr(domains, field.name) for field in dataclasses.fields(domains)]
     count = sum(len(part) for part in parts if part is not None)
@@ -82,7 +111,7 @@ def _affordable(net: build.Network, domains: Domains) -> build.Network:
     return dataclasses.replace(net, cut=0)
 
 
-def _stored(net: build.Network, domains: Domains) -> Domains:
+def _stored(net: Network, domains: Domains) -> Domains:
     prefix, begun, images = net.prefix, time.monotonic(), 0
     parts = {}
     for field in dataclasses.fields(domains):

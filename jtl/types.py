@@ -5,7 +5,6 @@ Everything else in the package is a function over these. Nothing here imports jt
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -69,7 +68,7 @@ class Outputs(NamedTuple):
     features: Float[Array, "examples features"]
     """The input of the head."""
     logits: Float[Array, "examples classes"]
-    layers: Mapping[str, Array] = MappingProxyType({})
+    layers: dict[str, Array] = {}  # noqa: RUF012 -- never changed in place
     """What each block below the head returns, by its path; the last of them are the features."""
 
 
@@ -100,7 +99,7 @@ class Source(NamedTuple):
     labels: Int[Array, " examples"]
     features: Float[Array, "examples features"]
     logits: Float[Array, "examples classes"]
-    layers: Mapping[str, Array]
+    layers: dict[str, Array]
 
 
 class Target(NamedTuple):
@@ -109,7 +108,7 @@ class Target(NamedTuple):
     inputs: Array
     features: Float[Array, "examples features"]
     logits: Float[Array, "examples classes"]
-    layers: Mapping[str, Array]
+    layers: dict[str, Array]
 
 
 Terms = dict[str, Float[Array, ""]]

@@ -12,12 +12,12 @@ ROOT = Path(__file__).resolve().parents[1]
 # A module may import those on the lines above its own, and its own package. A new module needs a
 # place here.
 LAYERS = (
-    ("errors", "types"),
+    ("errors", "types", "ranges"),
     ("registry", "losses", "schedules", "partition", "metrics", "sharding", "log", "manifest"),
     ("checkpoint", "runtime", "interrupt", "inference", "plots", "workdir", "execution"),
     ("models", "data", "validators", "forward", "optimizers", "report"),
     ("methods", "step", "features", "evaluate"),
-    ("monitor",),
+    ("monitor", "network"),
     ("overrides",),
     ("checks",),
     ("configuration",),
@@ -35,7 +35,7 @@ LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
 READ_CONFIGS = {"overrides", "checks", "configuration", "build", "prepare", "train", "study", "cli"}
 
 # Needs no JAX, so that a mistake in a config is reported at once.
-LIGHT = ("errors", "registry", "overrides", "checks", "configuration", "cli", "__main__")
+LIGHT = ("errors", "ranges", "registry", "overrides", "checks", "configuration", "cli", "__main__")
 
 MODULES = sorted((ROOT / "jtl").rglob("*.py"))
 SOURCES = [

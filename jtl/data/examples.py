@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -134,6 +135,7 @@ class Examples:
         """The same examples with no labels to read by mistake."""
         return replace(self, labels=None)
 
+    @cached_property
     def fingerprints(self) -> list[str]:
         """A hash of each input of a set that is in memory."""
         rows = self.array()

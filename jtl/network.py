@@ -1,0 +1,93 @@
+"""The classifier of a run: its blocks, its first values, and the cut below which it is frozen."""
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from jtl import partition
+from jtl.features import Prefix, below
+from jtl.models.backbone import Backbone
+from jtl.models.chain import Blocks, chain, classifier
+from jtl.step import model_key
+from jtl.types import Model, Params, Stats
+
+
+class Start:
+    """The first values of a classifier: pretrained where there are such, else random by the seed.
+
+    One object serves runs of many seeds, and compiles once.
+    """
+
+    def __init__(self, found: Backbone, blocks: Blocks) -> None:
+        self.blocks = blocks
+        self._given = _given(found)
+        self._salt = found.salt
+        # Random weights that pretrained ones replace are not drawn: they take seconds to compile.
+        fresh = tuple(block for block in blocks if not below(self._given[0], (block,)))
+        self._draw = jax.jit(chain(fresh).init)
+
+    def __call__(self, seed: int) -> tuple[Params, Stats]:
+        """Parameters and statistics of all blocks."""
+        key = model_key(np.asarray(seed, np.int32))
+        random = self._draw(jax.random.fold_in(key, self._salt) if self._salt else key)
+        params, stats = map(partition.merge, random, self._given)
+        return params, stats
+
+
+def _given(found: Backbone) -> tuple[Params, Stats]:
+    """Pretrained parameters and statistics, at their place in the classifier."""
+    if found.weights is None:
+        return {}, {}
+    params, stats = found.weights
+    return {"backbone": params}, {"backbone": stats} if stats else {}
+
+
+@dataclass(frozen=True)
+class Network:
+    """The classifier of an experiment, cut where training starts.
+
+    Attributes:
+      backbone: its name, preprocessing and pretrained weights.
+      blocks: all blocks, the head last.
+      cut: how many of them are run once, before training.
+      initial: parameters and statistics of all blocks before training.
+    """
+
+    backbone: Backbone
+    blocks: Blocks
+    cut: int
+    initial: tuple[Params, Stats]
+
+    @property
+    def trained(self) -> Model:
+        """The part that training runs, on the prefix's outputs."""
+        return classifier(self.blocks[self.cut :])
+
+    @property
+    def prefix(self) -> Prefix:
+        """The part that is run once."""
+        return self._part(self.blocks[: self.cut])
+
+    @property
+    def embedding(self) -> Prefix:
+        """The backbone as it was before training."""
+        return self._part(tuple(b for b in self.blocks if b[0].startswith("backbone/")))
+
+    def _part(self, blocks: Blocks) -> Prefix:
+        params, stats = (below(tree, blocks) for tree in self.initial)
+        return Prefix(self.backbone.name, blocks, params, stats)
+
+    def start(self) -> tuple[Params, Stats]:
+        """The parameters and statistics that training starts from."""
+        params, stats = self.initial
+        rest = self.blocks[self.cut :]
+        return below(params, rest), below(stats, rest)
+
+    def whole(self, params: Params, stats: Stats) -> tuple[Params, Stats]:
+        """Adds the prefix's parameters and statistics to trained ones, leaving out the method's."""
+        rest, prefix = self.blocks[self.cut :], self.blocks[: self.cut]
+        return (
+            partition.merge(below(self.initial[0], prefix), below(params, rest)),
+            partition.merge(below(self.initial[1], prefix), below(stats, rest)),
+        )
