@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,43 +10,37 @@ from ml_collections import ConfigDict
 
 from jtl import overrides, registry
 from jtl.errors import UserError, nearest
+from jtl.ranges import COUNT, FACTOR, FRACTION, INSIDE, NATURAL, POSITIVE, SEED, Range
 
-CHOICES: Mapping[str, tuple[str, ...]] = {
-    "optimizer.name": ("sgd", "adamw"),
-    "optimizer.schedule": ("constant", "cosine", "inverse"),
-    "batch_norm": ("joint", "separate", "frozen"),
+CHOICES: Mapping[str, Collection[str]] = {
+    "optimizer.name": registry.OPTIMIZERS,
+    "optimizer.schedule": registry.SCHEDULES,
+    "batch_norm": registry.BATCH_NORM,
     "parallel": ("jit", "pmap"),
-    "keep.criterion": ("information_maximization", "entropy", "source_risk"),
-    "data.augment": ("none", "shift", "flip"),
+    "keep.criterion": registry.CRITERIA,
+    "data.augment": registry.AUGMENTATIONS,
 }
 
-Range = tuple[Callable[[float], bool], str]
-_NATURAL: Range = (lambda value: value >= 0, "0 or more")
-_COUNT: Range = (lambda value: value >= 1, "1 or more")
-_POSITIVE: Range = (lambda value: value > 0, "greater than 0")
-_INSIDE: Range = (lambda value: 0 < value < 1, "above 0 and below 1")
-_FRACTION: Range = (lambda value: 0 <= value < 1, "at least 0 and below 1")
-
 RANGES: Mapping[str, Range] = {
-    "seed": (lambda value: 0 <= value < 2**31, "from 0 to 2147483647"),
-    "steps": _COUNT,
-    "batch_size": _COUNT,
-    "data.test_fraction": _INSIDE,
-    "data.split_seed": _NATURAL,
-    "data.per_class": _NATURAL,
-    "model.bottleneck": _NATURAL,
-    "model.dropout": _FRACTION,
-    "model.image_size": _NATURAL,
-    "optimizer.learning_rate": _POSITIVE,
-    "optimizer.weight_decay": _NATURAL,
-    "optimizer.momentum": _FRACTION,
-    "optimizer.warmup": _FRACTION,
-    "optimizer.clip": _NATURAL,
-    "optimizer.layer_decay": (lambda value: 0 < value <= 1, "above 0, and 1 at most"),
-    "eval_every": _COUNT,
-    "checkpoint_every": _COUNT,
-    "keep.latest": _COUNT,
-    "keep.best": _NATURAL,
+    "seed": SEED,
+    "steps": COUNT,
+    "batch_size": COUNT,
+    "data.test_fraction": INSIDE,
+    "data.split_seed": NATURAL,
+    "data.per_class": NATURAL,
+    "model.bottleneck": NATURAL,
+    "model.dropout": FRACTION,
+    "model.image_size": NATURAL,
+    "optimizer.learning_rate": POSITIVE,
+    "optimizer.weight_decay": NATURAL,
+    "optimizer.momentum": FRACTION,
+    "optimizer.warmup": FRACTION,
+    "optimizer.clip": NATURAL,
+    "optimizer.layer_decay": FACTOR,
+    "eval_every": COUNT,
+    "checkpoint_every": COUNT,
+    "keep.latest": COUNT,
+    "keep.best": NATURAL,
 }
 
 
@@ -66,7 +60,7 @@ def check(config: ConfigDict) -> None:
     for key, (holds, meaning) in RANGES.items():
         if not holds(values[key]):
             raise UserError(f"{key} is {values[key]}; it must be {meaning}")
-    registry.require("method", config.method.name, "method.name")
+    _check_method(config)
     if not config.data.target and config.keep.criterion != "source_risk":
         raise UserError(
             f"keep.criterion: {config.keep.criterion} reads the target, and data.target is not "
@@ -75,8 +69,26 @@ def check(config: ConfigDict) -> None:
     if config.model.dropout and not config.model.bottleneck:
         raise UserError("model.dropout: acts in the bottleneck, and model.bottleneck is 0")
     _check_data(config)
-    _check_backbone(config.model.backbone)
+    _check_backbone(config)
     _check_partition(config)
+
+
+def _check_method(config: ConfigDict) -> None:
+    """The settings of the method are its own, of their default's type, and in their range."""
+    name = config.method.name
+    registry.require("method", name, "method.name")
+    entry = registry.METHODS[name]
+    for key, value in config.method.items():
+        where = f"method.{key}"
+        if key == "name":
+            continue
+        if key not in entry.settings:
+            raise UserError(f"{where}: {name} has no such setting; {nearest(key, entry.settings)}")
+        default, (holds, meaning) = entry.settings[key]
+        if not holds(overrides.convert(value, default, where)):
+            raise UserError(f"{where} is {value}; it must be {meaning}")
+    if entry.target and not config.data.target:
+        raise UserError(f"method.name: {name} reads the target, and data.target is not set")
 
 
 def _check_data(config: ConfigDict) -> None:
@@ -93,13 +105,27 @@ def _check_data(config: ConfigDict) -> None:
             raise UserError(f"{where}: no file {rest}; give an .npz file of inputs and labels")
 
 
-def _check_backbone(reference: str) -> None:
-    where = "model.backbone"
+def _check_backbone(config: ConfigDict) -> None:
+    where, reference = "model.backbone", config.model.backbone
     if not reference:
         raise UserError(f"{where} is not set; write {_forms('backbone')}")
     prefix, rest = registry.split("backbone", reference, where)
-    if prefix == "run" and not Path(rest).is_dir():
-        raise UserError(f"{where}: no run in {rest}; train it first, or give its workdir")
+    if prefix == "run" and not (Path(rest) / registry.MODEL).is_file():
+        raise UserError(f"{where}: no finished run in {rest}; train it first, or give its workdir")
+    if prefix == "features":
+        _check_vectors(config, rest)
+
+
+def _check_vectors(config: ConfigDict, width: str) -> None:
+    if not width.isdecimal() or int(width) < 1:
+        raise UserError(
+            f"model.backbone: features:{width} does not say how many features an example has; "
+            "write features:64, say"
+        )
+    for key, off in (("model.image_size", 0), ("data.augment", "none")):
+        section, _, leaf = key.partition(".")
+        if config[section][leaf] != off:
+            raise UserError(f"{key}: is for images, and features:{width} takes vectors; set {off}")
 
 
 def _forms(kind: str) -> str:

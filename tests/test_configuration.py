@@ -1,6 +1,7 @@
 """Configs: their keys, what a file and the command line make of them, and what they may hold."""
 
 import ast
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -10,16 +11,21 @@ import pytest
 from ml_collections import ConfigDict
 
 from jtl import checks, configuration, overrides, registry
+from jtl.data import embedded
 from jtl.errors import UserError
+from jtl.models import digits_convnet, efficientnet_lite
+from jtl.types import Method, Preprocess
 
 TEXT = """
 from typing import Literal
 from jtl import configuration
 
-def get_config(direction: Literal["there", "back"] = "there"):
+def get_config(direction: Literal["mnist", "optdigits"] = "mnist"):
     config = configuration.defaults()
     config.data.source = "embedded:" + direction
-    config.model.backbone = "random:tiny"
+    config.data.target = "embedded:optdigits"
+    config.model.backbone = "random:digits-convnet"
+    config.method.name = "dann"
     config.method.strength = 1
     config.optimizer.groups.slow = 1
     config.optimizer.learning_rate = 1
@@ -42,7 +48,7 @@ def changed(file: str, *settings: str) -> Any:
 def test_every_key_is_there_after_loading(file: str) -> None:
     keys = {key for key, _ in overrides.walk(configuration.defaults())}
     loaded = {key for key, _ in overrides.walk(changed(file))}
-    assert loaded - keys == {"method.strength", "optimizer.groups.slow"}
+    assert loaded - keys == {"method.strength", "method.width", "optimizer.groups.slow"}
     assert keys <= loaded
 
 
@@ -61,13 +67,13 @@ def test_what_the_file_does_not_say_is_the_default(file: str) -> None:
 
 def test_the_name_of_a_run_is_the_files_with_its_argument(file: str) -> None:
     assert configuration.load(file)[1] == "good"
-    config, name = configuration.load(f"{file}:back")
-    assert name == "good-back" and config.data.source == "embedded:back"
+    config, name = configuration.load(f"{file}:optdigits")
+    assert name == "good-optdigits" and config.data.source == "embedded:optdigits"
 
 
 def test_an_argument_is_one_of_its_literal(file: str) -> None:
-    with pytest.raises(UserError, match=r"direction: no 'bakc'; did you mean back\?"):
-        configuration.load(f"{file}:bakc")
+    with pytest.raises(UserError, match=r"direction: no 'minst'; did you mean mnist\?"):
+        configuration.load(f"{file}:minst")
 
 
 @pytest.mark.parametrize(
@@ -94,9 +100,10 @@ def test_an_argument_has_the_type_of_its_annotation(
         ("seed=1_000", 1000),
         ("optimizer.learning_rate=2", 2.0),
         ("optimizer.learning_rate=1e-3", 0.001),
-        ("data.source=embedded:a=b", "embedded:a=b"),
+        ("data.target=tfds:a=b", "tfds:a=b"),
         ("method.strength=0.5", 0.5),
-        ("method.strength=3", 3),
+        ("method.strength=3", 3.0),
+        ("method.width=32", 32),
         ("optimizer.groups.slow=0.1", 0.1),
         (
             "partition=[('head/.*', 'slow'), ('.*', 'freeze')]",
@@ -142,6 +149,7 @@ def test_a_group_needs_a_rule_and_a_factor(file: str) -> None:
 
 def test_folders_and_files_that_exist_pass(file: str, tmp_path: Path) -> None:
     (tmp_path / "a.npz").touch()
+    (tmp_path / registry.MODEL).touch()
     config = changed(
         file,
         f"data.source=folder:{tmp_path}",
@@ -174,6 +182,58 @@ def test_every_registered_name_can_be_imported(kind: str) -> None:
         assert callable(registry.resolve(kind, name)), name
 
 
+@pytest.mark.parametrize("name", registry.METHODS)
+def test_what_is_registered_of_a_method_is_what_it_declares(name: str) -> None:
+    entry, factory = registry.METHODS[name], registry.resolve("method", name)
+    arguments = inspect.signature(factory).parameters
+    sizes = {"features": 8, "classes": 3}
+    made: Method = factory(**{key: sizes[key] for key in arguments if key in sizes})
+    declared = {key: value.default for key, value in arguments.items() if key not in sizes}
+    declared |= made.hyper
+    defaults = {key: default for key, (default, _) in entry.settings.items()}
+    assert defaults == declared
+    assert {key: type(value) for key, value in defaults.items()} == {
+        key: type(value) for key, value in declared.items()
+    }
+    assert all(holds(default) for default, (holds, _) in entry.settings.values())
+    reads = {domain for phase in made.phases for domain in phase.reads}
+    assert entry.target == (made.oracle or "target" in reads)
+
+
+def test_a_package_and_an_architecture_are_registered_under_their_own_names() -> None:
+    assert set(registry.PACKAGES) == {efficientnet_lite.PACKAGE}
+    assert set(registry.ARCHITECTURES) == {efficientnet_lite.NAME, digits_convnet.NAME}
+
+
+@pytest.mark.parametrize("name", registry.EMBEDDED)
+def test_every_embedded_set_is_there(name: str) -> None:
+    images = embedded.load(name, Preprocess(8, 3, (0.0,) * 3, (1.0,) * 3))
+    assert images.name == f"embedded:{name}" and len(images) > 1000
+
+
+def test_a_criterion_other_than_source_risk_reads_the_target() -> None:
+    for name in registry.CRITERIA:
+        reads = registry.resolve("criterion", name).reads
+        assert any(array.startswith("target") for array in reads) == (name != "source_risk")
+
+
+def test_a_method_has_all_its_settings_though_the_file_names_none(file: str) -> None:
+    config = changed(file)
+    assert config.method.to_dict() == {"name": "dann", "strength": 1.0, "width": 1024}
+    assert changed(file, "method.width=16").method.width == 16
+
+
+def test_another_method_comes_with_its_own_settings(file: str) -> None:
+    settings = ("method.label_smoothing=.1", "method.name=supervised")
+    assert changed(file, *settings).method.to_dict() == {
+        "name": "supervised",
+        "label_smoothing": 0.1,
+    }
+    with pytest.raises(UserError, match=r"--config\.method\.strength; valid: method\.label_smoo"):
+        changed(file, "method.strength=1", "method.name=supervised")
+    assert changed(file, "method.name=dann", "method.width=8").method.strength == 1.0
+
+
 def test_importing_and_checking_starts_neither_jax_nor_numpy(file: str) -> None:
     code = (
         "import sys, time; start = time.perf_counter();"
@@ -191,7 +251,8 @@ def test_importing_and_checking_starts_neither_jax_nor_numpy(file: str) -> None:
 
 def test_the_shipped_configs_load(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Some start from a run that the user makes first, which is not there.
-    monkeypatch.setattr(Path, "is_dir", lambda path: True)
+    there = Path.is_file
+    monkeypatch.setattr(Path, "is_file", lambda path: there(path) or path.name == registry.MODEL)
     for path in sorted((root / "configs").glob("*.py")):
         config, name = configuration.load(str(path))
         assert isinstance(config, ConfigDict) and name == path.stem

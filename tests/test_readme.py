@@ -157,7 +157,7 @@ def test_the_choices_of_a_key_are_all_named() -> None:
 def test_the_forms_of_data_and_backbones_are_those_of_the_registry() -> None:
     table = rows(section("README.md", "## Your own data"))
     assert {coded(row[0])[0].partition(":")[0] for row in table} == set(registry.DATA)
-    assert coded(table[-1][1]) == list(embedded.NAMES)
+    assert coded(table[-1][1]) == list(registry.EMBEDDED)
     (backbones,) = (r[2] for r in rows(section("README.md", "### Keys")) if "backbone`" in r[0])
     assert {form.partition(":")[0] for form in coded(backbones)} == set(registry.BACKBONES)
 
@@ -169,7 +169,7 @@ def test_the_table_of_methods_is_the_registry() -> None:
     table = rows(text("README.md").split("## ", 1)[0])
     assert sorted(coded(row[0])[0] for row in table) == sorted(registry.METHODS)
     for name, _, file, config, result in table:
-        module = registry.METHODS[coded(name)[0]].partition(":")[0]
+        module = registry.METHODS[coded(name)[0]].place.partition(":")[0]
         assert coded(file) == [module.replace(".", "/") + ".py"]
         assert (ROOT / coded(config)[0]).exists() and result
 

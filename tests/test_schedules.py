@@ -14,6 +14,7 @@ from jtl.errors import UserError
 progress = st.floats(0, 1, width=32)
 
 ORACLES: dict[str, tuple[Callable, Callable]] = {
+    "constant": (schedules.constant, lambda p: 1.0),
     "adversarial_strength": (
         schedules.adversarial_strength,
         lambda p: 2 / (1 + math.exp(-10 * p)) - 1,

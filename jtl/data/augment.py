@@ -1,7 +1,6 @@
 """Random changes of training images, made inside the compiled step.
 
-An augmentation is a pure function ``(key, images) -> images`` on floating-point images, each of
-which draws its own randomness. Several are joined by :func:`compose`.
+An augmentation is a pure function ``(key, images) -> images``. Each image draws its own randomness.
 """
 
 from collections.abc import Callable
@@ -44,12 +43,11 @@ def random_flip(key: PRNGKeyArray, images: Images) -> Images:
     return jnp.where(flipped, images[:, :, ::-1], images)
 
 
-def compose(*augments: Augment) -> Augment:
-    """One augmentation after another; none at all leaves the images as they are."""
+def none(key: PRNGKeyArray, images: Images) -> Images:
+    """Leaves the images as they are."""
+    del key
+    return images
 
-    def all_of_them(key: PRNGKeyArray, images: Images) -> Images:
-        for index, augment in enumerate(augments):
-            images = augment(jax.random.fold_in(key, index), images)
-        return images
 
-    return all_of_them
+shift = random_shift(2)
+"""By at most two pixels."""

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from jtl import registry
 from jtl.data.examples import Examples
 from jtl.data.preprocess import changes, resize_array
-from jtl.errors import UserError, nearest
+from jtl.errors import UserError
 from jtl.types import Preprocess
 
 FILES = Path(__file__).parent / "files"
@@ -20,7 +21,6 @@ CHECKSUMS = {
     "emoji.npz": "77e36c89417bf2a7ee5a80939202d3249f1c84fd5fa7c9ada429caf924aef182",
     "mnist.npz": "29f7e412a2d57447c339a8f5d6f3240bf5917b436b5717d9d749fe43ab28592d",
 }
-NAMES = ("emoji/google", "emoji/twitter", "mnist", "optdigits")
 DIGITS = tuple("0123456789")
 
 
@@ -31,13 +31,13 @@ def load(argument: str, preprocess: Preprocess | None) -> Examples:
     same emoji (their identity is the code point) in the same order. ``mnist``: 10,000 digits.
     ``optdigits``: the 1,797 digits of scikit-learn, laid out as MNIST's are.
     """
-    if argument not in NAMES:
-        raise UserError(f"embedded:{argument}: there is no such set; {nearest(argument, NAMES)}")
+    reference = f"embedded:{argument}"
+    registry.split("data", reference, "data")
     if preprocess is None:
-        raise UserError(f"embedded:{argument}: holds images; choose a backbone that takes images")
+        raise UserError(f"{reference}: holds images; choose a backbone that takes images")
     images, labels, classes, names, identities = _native(argument)
     return Examples(
-        name=f"embedded:{argument}",
+        name=reference,
         inputs=resize_array(images, preprocess),
         labels=labels,
         classes=classes,
