@@ -105,7 +105,7 @@ def _train(run: Run) -> int:
         batch_size=config.batch_size,
         predict=evaluate.predictor(run.net.trained),
         domains=run.stored,
-        validator=build.CRITERIA[config.keep.criterion],
+        validator=build.criterion(config),
     )
     with checkpoints, monitor, Interrupt() as interrupt:
         if step == 0:
