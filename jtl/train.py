@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jtl import build, conclude, evaluate, execution, runtime, sharding, workdir
+from jtl import build, checks, conclude, evaluate, execution, runtime, sharding, workdir
 from jtl.checkpoint import Checkpoints
 from jtl.data.batches import stretch_indices
 from jtl.data.examples import Examples
@@ -41,6 +41,7 @@ def run(config: ConfigDict, folder: Path) -> int:
       UserError: anything the user can mend, a loss that is not finite among it.
     """
     started = datetime.now(UTC)
+    checks.check(config)  # a config need not come from the command line
     with _claimed(folder, config):
         if workdir.summary(folder) is None:
             runtime.start()
