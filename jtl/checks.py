@@ -86,7 +86,7 @@ def _check_method(config: ConfigDict) -> None:
             raise UserError(f"{where}: {name} has no such setting; {nearest(key, entry.settings)}")
         default, (holds, meaning) = entry.settings[key]
         if not holds(overrides.convert(value, default, where)):
-            raise UserError(f"{where} is {value}; it must be {meaning}")
+            raise UserError(f"{where} is {value!r}; it must be {meaning}")
     if entry.target and not config.data.target:
         raise UserError(f"method.name: {name} reads the target, and data.target is not set")
 

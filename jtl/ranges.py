@@ -1,17 +1,17 @@
-"""What a number in a config may be."""
+"""What a value in a config may be, besides of its default's type."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Range(NamedTuple):
-    """Some numbers, and how to say which.
+    """Some values, and how to say which.
 
     >>> COUNT.holds(0), COUNT.meaning
     (False, '1 or more')
     """
 
-    holds: Callable[[float], bool]
+    holds: Callable[[Any], bool]
     meaning: str
 
 
@@ -22,3 +22,13 @@ INSIDE = Range(lambda value: 0 < value < 1, "above 0 and below 1")
 FRACTION = Range(lambda value: 0 <= value < 1, "at least 0 and below 1")
 FACTOR = Range(lambda value: 0 < value <= 1, "above 0, and 1 at most")
 SEED = Range(lambda value: 0 <= value < 2**31, "from 0 to 2147483647")
+FLAG = Range(lambda value: True, "true or false")
+
+
+def one_of(*names: str) -> Range:
+    """These words and no others.
+
+    >>> one_of("dann", "cdan").meaning
+    'dann or cdan'
+    """
+    return Range(lambda value: value in names, " or ".join(names))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from jtl.errors import UserError, nearest
 from jtl.ranges import COUNT, FRACTION, NATURAL, Range
 
-Settings = Mapping[str, tuple[float, Range]]
+Settings = Mapping[str, tuple[float | str, Range]]
 """Default and range of what a config may set as ``method.NAME``."""
 
 
