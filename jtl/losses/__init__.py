@@ -7,12 +7,25 @@ Losses of single examples return one value per example; losses of a batch return
 from jtl.losses.adversarial import (
     classifier_discrepancy,
     domain_adversarial,
-    entropy_weights,
+    margin_disparity,
     reverse_gradient,
 )
 from jtl.losses.classification import cross_entropy, distillation, entropy, focal
-from jtl.losses.discrepancy import coral, mmd
-from jtl.losses.regularization import l2_sp
+from jtl.losses.conditional import (
+    entropy_weights,
+    multilinear_map,
+    randomized_multilinear_map,
+)
+from jtl.losses.consistency import consistency, virtual_adversarial
+from jtl.losses.discrepancy import joint_mmd, mmd
+from jtl.losses.moments import central_moment_discrepancy, coral
+from jtl.losses.norms import (
+    adaptive_feature_norm,
+    batch_spectral_penalty,
+    batch_spectral_shrinkage,
+    hard_feature_norm,
+)
+from jtl.losses.regularization import bi_tuning, co_tuning, delta, l2_sp
 from jtl.losses.structure import (
     batch_nuclear_norm,
     information_maximization,
@@ -20,18 +33,32 @@ from jtl.losses.structure import (
 )
 
 __all__ = [
+    "adaptive_feature_norm",
     "batch_nuclear_norm",
+    "batch_spectral_penalty",
+    "batch_spectral_shrinkage",
+    "bi_tuning",
+    "central_moment_discrepancy",
     "classifier_discrepancy",
+    "co_tuning",
+    "consistency",
     "coral",
     "cross_entropy",
+    "delta",
     "distillation",
     "domain_adversarial",
     "entropy",
     "entropy_weights",
     "focal",
+    "hard_feature_norm",
     "information_maximization",
+    "joint_mmd",
     "l2_sp",
+    "margin_disparity",
     "minimum_class_confusion",
     "mmd",
+    "multilinear_map",
+    "randomized_multilinear_map",
     "reverse_gradient",
+    "virtual_adversarial",
 ]

@@ -2,16 +2,18 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
+from jtl.errors import UserError
 from jtl.losses._numerics import (
     AxisName,
-    as_matrix,
     as_vector,
     global_batch,
+    masked_batch,
+    masked_mean,
+    require_positive,
     require_same_shape,
 )
-from jtl.losses.classification import entropy
 from jtl.types import Array
 
 
@@ -77,7 +79,8 @@ def domain_adversarial(
       source_logits: [source], one logit per example, positive for "this is source".
       target_logits: [target], the same; the domains may differ in their number of examples.
       source_weights: [source], how much each example counts in its domain's mean,
-        ``sum(w loss) / sum(w)``; not negative. A domain whose weights are all 0 contributes 0.
+        ``sum(w loss) / sum(w)``; not negative. A weight of 0 leaves an example out, whatever its
+        logit, NaN included. A domain whose weights are all 0 contributes 0.
       target_weights: [target], the same.
       axis_name: the mapped axis that the batch is spread over, if any.
 
@@ -91,56 +94,32 @@ def domain_adversarial(
     >>> domain_adversarial(jnp.zeros(2), jnp.zeros(3))  # log 2
     Array(0.6931472, dtype=float32)
     """
-    source = as_vector("domain_adversarial: source_logits", source_logits, rows=1)
-    target = as_vector("domain_adversarial: target_logits", target_logits, rows=1)
-    source_loss = _domain_mean("source", jax.nn.softplus(-source), source_weights, axis_name)
-    target_loss = _domain_mean("target", jax.nn.softplus(target), target_weights, axis_name)
-    return (source_loss + target_loss) / 2
+    source = _domain_mean("source", source_logits, -1, source_weights, axis_name)
+    target = _domain_mean("target", target_logits, 1, target_weights, axis_name)
+    return (source + target) / 2
 
 
 def _domain_mean(
-    domain: str, losses: jax.Array, weights: Array | None, axis_name: AxisName
+    domain: str, logits: Array, sign: int, weights: Array | None, axis_name: AxisName
 ) -> Float[jax.Array, ""]:
+    logits = as_vector(f"domain_adversarial: {domain}_logits", logits, rows=1)
     if weights is None:
-        return global_batch(losses, axis_name).mean()
-    require_same_shape(f"domain_adversarial: {domain} logits and weights", losses, weights)
-    weights = global_batch(as_vector(f"{domain}_weights", weights), axis_name)
-    total = weights.sum()
-    weighted = jnp.sum(weights * global_batch(losses, axis_name))
+        return global_batch(jax.nn.softplus(sign * logits), axis_name).mean()
+    require_same_shape(f"domain_adversarial: {domain} logits and weights", logits, weights)
+    weights = as_vector(f"{domain}_weights", weights)
+    # 0 times infinity is NaN, and so is the gradient of 0 times NaN.
+    left_out = (weights == 0) & ~jnp.isfinite(logits)
+    losses = jax.nn.softplus(sign * jnp.where(left_out, 0.0, logits))
+    total = global_batch(weights, axis_name).sum()
+    weighted = global_batch(weights * losses, axis_name).sum()
     return jnp.where(total > 0, weighted / jnp.where(total > 0, total, 1.0), 0.0)
-
-
-def entropy_weights(
-    logits: Float[Array, "examples classes"], *, axis_name: AxisName = None
-) -> Float[jax.Array, " examples"]:
-    """Weights that make certain predictions count up to twice as much as uncertain ones.
-
-    ``1 + exp(-H(p))``, divided by the batch's mean: the "+E" of CDAN+E (Long et al., 2018,
-    arXiv 1705.10667), to be computed in each domain apart. They weigh examples and train nothing:
-    no gradient passes.
-
-    Args:
-      logits: [examples, classes].
-      axis_name: the mapped axis that the batch is spread over, if any.
-
-    Returns:
-      [examples] in float32, with mean 1 over the (global) batch.
-
-    Raises:
-      UserError: ``logits`` is not a matrix, or is empty.
-
-    >>> entropy_weights(jnp.zeros((2, 3)))  # equally uncertain
-    Array([1., 1.], dtype=float32)
-    """
-    logits = as_matrix("entropy_weights: logits", logits, rows=1)
-    weights = jax.lax.stop_gradient(1 + jnp.exp(-entropy(logits)))
-    return weights / global_batch(weights, axis_name).mean()
 
 
 def classifier_discrepancy(
     first_logits: Float[Array, "examples classes"],
     second_logits: Float[Array, "examples classes"],
     *,
+    where: Bool[Array, " examples"] | None = None,
     axis_name: AxisName = None,
 ) -> Float[jax.Array, ""]:
     """How far two classifiers disagree: ``mean |softmax(first) - softmax(second)|``.
@@ -152,18 +131,106 @@ def classifier_discrepancy(
     Args:
       first_logits: [examples, classes].
       second_logits: [examples, classes].
+      where: [examples], which rows count; the others are as if they were not there. Without any,
+        the discrepancy is 0.
       axis_name: the mapped axis that the batch is spread over, if any.
 
     Returns:
       A scalar in float32, from 0 to 2 / classes; where the two agree its gradient is 0.
 
     Raises:
-      UserError: shapes that differ or are not [examples, classes], or no example.
+      UserError: shapes that differ or are not [examples, classes], no example, or a mask of
+        another length.
 
     >>> classifier_discrepancy(jnp.array([[0.0, 0.0]]), jnp.array([[0.0, -jnp.inf]]))
     Array(0.5, dtype=float32)
     """
     require_same_shape("classifier_discrepancy: logits", first_logits, second_logits)
-    first = jax.nn.softmax(as_matrix("classifier_discrepancy: first_logits", first_logits, rows=1))
-    second = jax.nn.softmax(as_matrix("classifier_discrepancy: second_logits", second_logits))
-    return global_batch(jnp.abs(first - second), axis_name).mean()
+    first, mask = masked_batch(
+        "classifier_discrepancy: first_logits", first_logits, where, axis_name
+    )
+    second, _ = masked_batch(
+        "classifier_discrepancy: second_logits", second_logits, where, axis_name
+    )
+    return masked_mean(jnp.abs(jax.nn.softmax(first) - jax.nn.softmax(second)), mask).mean()
+
+
+def margin_disparity(
+    source_logits: Float[Array, "source classes"],
+    source_adversary_logits: Float[Array, "source classes"],
+    target_logits: Float[Array, "target classes"],
+    target_adversary_logits: Float[Array, "target classes"],
+    *,
+    margin: float | Float[Array, ""] = 4.0,
+    source_where: Bool[Array, " source"] | None = None,
+    target_where: Bool[Array, " target"] | None = None,
+    axis_name: AxisName = None,
+) -> Float[jax.Array, ""]:
+    """How much more an adversary disagrees with the classifier on the target than on the source.
+
+    ``margin * mean_s log p(y) + mean_t log(1 - p(y))``, where ``y`` is the class that the
+    classifier's logits choose and ``p = softmax(adversary's logits)`` (margin disparity
+    discrepancy, Zhang et al., 2019, arXiv 1904.05801).
+
+    The adversary *maximises* it, the features *minimise* the maximum; the classifier gets no
+    gradient from it. With :func:`reverse_gradient` between the features and the adversary, one
+    minimisation does both; the minus sign is the adversary's, and the reversal gives the features
+    theirs::
+
+        adversary = head(reverse_gradient(features, strength))   # of source and target each
+        objective = task - margin_disparity(source, source_adversary, target, target_adversary)
+
+    Args:
+      source_logits: [source, classes], the classifier's. Of equal ones the first class is chosen.
+      source_adversary_logits: [source, classes], the adversary's on the same examples.
+      target_logits: [target, classes]; the domains may differ in their number of examples.
+      target_adversary_logits: [target, classes].
+      margin: the factor gamma, positive; the paper's default is 4.
+      source_where: [source], which rows count; the others are as if they were not there.
+      target_where: [target], the same. If no row of a domain counts, the loss is 0.
+      axis_name: the mapped axis that the batch is spread over, if any.
+
+    Returns:
+      A scalar in float32, not positive; the better the adversary, the closer to 0. Its gradient
+      is finite at every logit: ``log(1 - p)`` is computed from the other classes' logits, so an
+      adversary that is certain of ``y`` still learns to leave it.
+
+    Raises:
+      UserError: shapes that differ within a domain, a domain without examples, fewer than two
+        classes, a mask of another length, or a margin that is not positive.
+
+    >>> even = jnp.zeros((1, 2))
+    >>> margin_disparity(even, even, even, even, margin=2.0)  # 2 log 1/2 + log 1/2
+    Array(-2.0794415, dtype=float32)
+    """
+    require_positive("margin_disparity: margin", margin)
+    on_source, of_source = _chosen_log_probabilities(
+        "source", source_logits, source_adversary_logits, source_where, axis_name
+    )
+    on_target, of_target = _chosen_log_probabilities(
+        "target", target_logits, target_adversary_logits, target_where, axis_name
+    )
+    agrees, disagrees = on_source[:, 0], on_target[:, 1]
+    value = margin * masked_mean(agrees, of_source) + masked_mean(disagrees, of_target)
+    return jnp.where(of_source.any() & of_target.any(), value, 0.0)
+
+
+def _chosen_log_probabilities(
+    domain: str, logits: Array, adversary_logits: Array, where: Array | None, axis_name: AxisName
+) -> tuple[Float[jax.Array, "examples 2"], Bool[jax.Array, " examples"]]:
+    """The adversary's ``log p`` and ``log(1 - p)`` of the class that the classifier chooses."""
+    name = f"margin_disparity: {domain}"
+    require_same_shape(f"{name} logits", logits, adversary_logits)
+    logits, mask = masked_batch(f"{name}_logits", logits, where, axis_name)
+    adversary, _ = masked_batch(f"{name}_adversary_logits", adversary_logits, where, axis_name)
+    classes = logits.shape[1]
+    if classes < 2:
+        raise UserError(f"{name}_logits have one class, needs at least two")
+    chosen = jnp.equal(jnp.argmax(logits, axis=1)[:, None], jnp.arange(classes)[None, :])
+    log_p = jax.nn.log_softmax(adversary)
+    agrees = jnp.sum(jnp.where(chosen, log_p, 0.0), axis=1)
+    others = jnp.where(chosen, -jnp.inf, log_p)
+    # Without any mass elsewhere the value is -inf, and logsumexp's gradient would be NaN.
+    has_mass = jnp.any(others != -jnp.inf, axis=1)
+    total = jax.nn.logsumexp(jnp.where(has_mass[:, None], others, 0.0), axis=1)
+    return jnp.stack([agrees, jnp.where(has_mass, total, -jnp.inf)], axis=1), mask

@@ -1,14 +1,16 @@
-"""Distances between two samples of features, as scalars that can be minimised."""
+"""Maximum mean discrepancy: of one layer, or of several jointly."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from jtl.errors import UserError, nearest
-from jtl.losses._numerics import AxisName, as_matrix, global_batch, require_same_columns
+from jtl.losses._numerics import AxisName, masked_mean
+from jtl.losses._samples import Samples, counted_first, squared_distances, two_samples
 from jtl.types import Array
 
 Estimator = Literal["biased", "unbiased", "linear"]
@@ -23,6 +25,8 @@ def mmd(
     *,
     estimator: Estimator = "biased",
     bandwidths: Float[Array, " kernels"] | None = None,
+    source_where: Bool[Array, " source"] | None = None,
+    target_where: Bool[Array, " target"] | None = None,
     axis_name: AxisName = None,
 ) -> Float[jax.Array, ""]:
     """Squared maximum mean discrepancy between two samples, under a mixture of Gaussian kernels.
@@ -47,134 +51,181 @@ def mmd(
       target: [target, features]; the two samples may differ in their number of rows.
       estimator: see above.
       bandwidths: [kernels], in units of squared distance, in place of the median's.
+      source_where: [source], which rows count; the others are as if they were not there.
+      target_where: [target], the same. A sample of which fewer rows count than the estimator
+        needs (one, or two for "unbiased" and "linear") makes the loss 0.
       axis_name: the mapped axis that the batch is spread over, if any.
 
     Returns:
       A scalar in float32.
 
     Raises:
-      UserError: not two matrices of equal width, an unknown estimator, an empty sample, or fewer
-        than two rows for "unbiased" and "linear".
+      UserError: not two matrices of equal width, an unknown estimator, an empty sample, fewer
+        than two rows for "unbiased" and "linear", or a mask of another length.
 
     >>> one, other = jnp.zeros((1, 1)), jnp.ones((1, 1))
     >>> mmd(one, other, bandwidths=jnp.ones(1)).round(4)  # 1 + 1 - 2 exp(-1)
     Array(1.2642, dtype=float32)
     """
-    if estimator not in ("biased", "unbiased", "linear"):
-        hint = nearest(estimator, ("biased", "unbiased", "linear"))
-        raise UserError(f"mmd: no estimator {estimator!r}; {hint}")
-    source, target = _samples("mmd", source, target, axis_name)
-    if estimator != "biased" and min(len(source), len(target)) < 2:
-        raise UserError(f"mmd: the {estimator} estimator needs at least two rows of each domain")
-    if estimator == "linear":
-        return _linear_mmd(source, target, bandwidths)
-
-    n = len(source)
-    distances = _squared_distances(jnp.concatenate([source, target]))
-    if bandwidths is None:
-        bandwidths = _bandwidths(distances[np.triu_indices(len(distances), 1)])
-    kernel = _kernel(distances, bandwidths)
-    within_source, within_target = kernel[:n, :n], kernel[n:, n:]
-    across = kernel[:n, n:].mean()
-    if estimator == "biased":
-        return within_source.mean() + within_target.mean() - 2 * across
-    return _mean_off_diagonal(within_source) + _mean_off_diagonal(within_target) - 2 * across
+    samples = two_samples("mmd", source, target, source_where, target_where, axis_name)
+    return _joint("mmd", [samples], estimator, [bandwidths])
 
 
-def coral(
-    source: Float[Array, "source features"],
-    target: Float[Array, "target features"],
+def joint_mmd(
+    source_layers: Sequence[Float[Array, "source _"]],
+    target_layers: Sequence[Float[Array, "target _"]],
     *,
+    estimator: Estimator = "biased",
+    bandwidths: Sequence[Float[Array, " _"] | None] | None = None,
+    source_where: Bool[Array, " source"] | None = None,
+    target_where: Bool[Array, " target"] | None = None,
     axis_name: AxisName = None,
 ) -> Float[jax.Array, ""]:
-    """Distance between two samples' covariances: ``||C_s - C_t||_F^2 / (4 d^2)``.
+    """Squared MMD between the joint distributions of several layers' outputs.
 
-    The covariances are the unbiased ones, divided by the rows less one (Deep CORAL, Sun and
-    Saenko, 2016, arXiv 1607.01719). It is blind to a shift of the mean.
+    As :func:`mmd`, whose kernel is here the product of the layers' kernels, each a mixture of its
+    own: ``k(x, y) = prod_l k_l(x_l, y_l)`` (joint adaptation networks, Long et al., 2017,
+    arXiv 1605.06636). The layers are commonly the features and the predicted
+    probabilities; it sees a dependence between the two that an MMD of each does not.
 
     Args:
-      source: [source, features].
-      target: [target, features]; the two samples may differ in their number of rows.
+      source_layers: each [source, width of the layer].
+      target_layers: the same layers, each [target, width of the layer].
+      estimator: "biased", "unbiased" or "linear", as in :func:`mmd`.
+      bandwidths: one entry a layer: [kernels], in units of squared distance, or None for the
+        median's.
+      source_where: [source], which rows count; the others are as if they were not there.
+      target_where: [target], the same. A sample of which fewer rows count than the estimator
+        needs makes the loss 0.
       axis_name: the mapped axis that the batch is spread over, if any.
 
     Returns:
-      A scalar in float32, not negative.
+      A scalar in float32.
 
     Raises:
-      UserError: not two matrices of equal width, or fewer than two rows in one.
+      UserError: no layer, lists of different lengths, layers of one domain that differ in their
+        number of rows, or what :func:`mmd` refuses.
 
-    >>> coral(jnp.array([[-1.0], [1.0]]), jnp.array([[5.0], [5.0]]))  # (2 - 0)^2 / 4
-    Array(1., dtype=float32)
+    >>> one, other = jnp.zeros((1, 1)), jnp.ones((1, 1))
+    >>> widths = [jnp.ones(1), jnp.ones(1)]
+    >>> joint_mmd([one, one], [other, other], bandwidths=widths).round(2)  # 2 - 2 exp(-1)^2
+    Array(1.73, dtype=float32)
     """
-    source, target = _samples("coral", source, target, axis_name)
-    if min(len(source), len(target)) < 2:
-        raise UserError("coral: a covariance needs at least two rows of each domain")
-    gap = _covariance(source) - _covariance(target)
-    return jnp.sum(gap**2) / (4 * source.shape[1] ** 2)
+    layers = len(source_layers)
+    bandwidths = [None] * layers if bandwidths is None else bandwidths
+    if not layers or len(target_layers) != layers or len(bandwidths) != layers:
+        raise UserError(
+            f"joint_mmd: {layers} source layers, {len(target_layers)} target layers and "
+            f"{len(bandwidths)} bandwidths; give the same layers of both, at least one"
+        )
+    samples = [
+        two_samples(f"joint_mmd: layer {number}", *pair, source_where, target_where, axis_name)
+        for number, pair in enumerate(zip(source_layers, target_layers, strict=True))
+    ]
+    for other in samples[1:]:
+        if other.source.shape[0] != samples[0].source.shape[0] or (
+            other.target.shape[0] != samples[0].target.shape[0]
+        ):
+            raise UserError("joint_mmd: the layers of a domain differ in their number of rows")
+    return _joint("joint_mmd", samples, estimator, bandwidths)
 
 
-def _samples(
-    name: str, source: Array, target: Array, axis_name: AxisName
-) -> tuple[jax.Array, jax.Array]:
-    source = global_batch(as_matrix(f"{name}: source", source, rows=1), axis_name)
-    target = global_batch(as_matrix(f"{name}: target", target, rows=1), axis_name)
-    require_same_columns(f"{name}: source and target", source, target)
-    return source, target
+def _joint(
+    name: str,
+    layers: Sequence[Samples],
+    estimator: Estimator,
+    bandwidths: Sequence[Array | None],
+) -> Float[jax.Array, ""]:
+    if estimator not in ("biased", "unbiased", "linear"):
+        hint = nearest(estimator, ("biased", "unbiased", "linear"))
+        raise UserError(f"{name}: no estimator {estimator!r}; {hint}")
+    first = layers[0]
+    needed = 1 if estimator == "biased" else 2
+    if min(len(first.source), len(first.target)) < needed:
+        raise UserError(f"{name}: the {estimator} estimator needs at least two rows of each domain")
+
+    of_pairs = _disjoint_pairs if estimator == "linear" else _all_pairs
+    kernel = jnp.ones(())
+    for samples, widths in zip(layers, bandwidths, strict=True):
+        distances, read = of_pairs(samples)
+        kernel = kernel * _kernel(distances, _bandwidths(distances, read, widths))
+    if estimator == "linear":
+        _, read = _disjoint_pairs(first)
+        value = masked_mean(kernel[0] + kernel[1] - kernel[2] - kernel[3], read[0])
+    else:
+        value = _quadratic(kernel, first, itself=estimator == "biased")
+    return jnp.where(first.have(needed), value, 0.0)
 
 
-def _covariance(rows: Float[jax.Array, "rows features"]) -> Float[jax.Array, "features features"]:
-    centred = rows - rows.mean(axis=0, keepdims=True)
-    # Accelerators multiply float32 matrices in lower precision unless told otherwise.
-    return jnp.matmul(centred.T, centred, precision="highest") / (len(rows) - 1)
+def _all_pairs(samples: Samples) -> tuple[jax.Array, jax.Array]:
+    """Squared distances [n, n] between the pooled rows, and which the median reads: each once."""
+    rows = jnp.concatenate([samples.source, samples.target])
+    counts = jnp.concatenate([samples.of_source, samples.of_target])
+    distances = squared_distances(rows, rows, masked_mean(rows, counts))
+    distances = jnp.where(np.eye(len(rows), dtype=bool), 0.0, distances)
+    above = np.triu(np.ones((len(rows), len(rows)), bool), 1)
+    return distances, counts[:, None] & counts[None, :] & above
 
 
-def _squared_distances(rows: Float[jax.Array, "rows features"]) -> Float[jax.Array, "rows rows"]:
-    """Between all rows, from one product of matrices: never a [rows, rows, features] array.
+def _disjoint_pairs(samples: Samples) -> tuple[jax.Array, jax.Array]:
+    """Squared distances [4, pairs] of s1 and s2, t1 and t2, s1 and t2, s2 and t1."""
+    rows = min(len(samples.source), len(samples.target)) // 2 * 2
+    source = samples.source[counted_first(samples.of_source)]
+    target = samples.target[counted_first(samples.of_target)]
+    s1, s2 = source[0:rows:2], source[1:rows:2]
+    t1, t2 = target[0:rows:2], target[1:rows:2]
+    pairs = ((s1, s2), (t1, t2), (s1, t2), (s2, t1))
+    distances = jnp.stack([jnp.sum((x - y) ** 2, axis=1) for x, y in pairs])
+    whole = jnp.arange(rows // 2, dtype=jnp.int32) < jnp.minimum(*samples.counts) // 2
+    return distances, jnp.broadcast_to(whole, distances.shape)
 
-    Far from the origin ``|x|^2 + |y|^2 - 2xy`` loses all digits and reaches below 0, so the rows
-    are centred first (which changes no distance, hence no gradient either) and the result clamped.
-    """
-    rows = rows - jax.lax.stop_gradient(rows.mean(axis=0, keepdims=True))
-    squares = jnp.sum(rows**2, axis=1)
-    products = jnp.matmul(rows, rows.T, precision="highest")
-    distances = jnp.maximum(squares[:, None] + squares[None, :] - 2 * products, 0.0)
-    return jnp.where(np.eye(len(rows), dtype=bool), 0.0, distances)
+
+def _quadratic(
+    kernel: Float[jax.Array, "rows rows"], samples: Samples, *, itself: bool
+) -> Float[jax.Array, ""]:
+    """The estimate over all pairs, with or without those of a row with itself."""
+    n = len(samples.source)
+
+    def mean(block: jax.Array, rows: jax.Array, columns: jax.Array, *, diagonal: bool) -> jax.Array:
+        read = rows[:, None] & columns[None, :]
+        if not diagonal:
+            read = read & ~np.eye(len(rows), dtype=bool)
+        return masked_mean(block.ravel(), read.ravel())
+
+    of_source, of_target = samples.of_source, samples.of_target
+    within_source = mean(kernel[:n, :n], of_source, of_source, diagonal=itself)
+    within_target = mean(kernel[n:, n:], of_target, of_target, diagonal=itself)
+    return (
+        within_source
+        + within_target
+        - 2 * mean(kernel[:n, n:], of_source, of_target, diagonal=True)
+    )
 
 
-def _bandwidths(distances: Float[jax.Array, " pairs"]) -> Float[jax.Array, " kernels"]:
+def _bandwidths(
+    distances: jax.Array, read: jax.Array, given: Array | None
+) -> Float[jax.Array, " kernels"]:
     """Octaves around the median; around the mean where most rows are equal; around 1 if all are."""
-    distances = jax.lax.stop_gradient(distances)
-    median, mean = jnp.median(distances), jnp.mean(distances)
+    if given is not None:
+        return jax.lax.stop_gradient(jnp.asarray(given, jnp.float32))
+    distances = jax.lax.stop_gradient(distances).ravel()
+    median, mean = _median(distances, read.ravel()), masked_mean(distances, read.ravel())
     scale = jnp.where(median > 0, median, jnp.where(mean > 0, mean, 1.0))
     return scale * jnp.asarray(_OCTAVES, jnp.float32)
 
 
-def _kernel(distances: jax.Array, bandwidths: Array) -> jax.Array:
+def _median(values: Float[jax.Array, " n"], counts: Bool[jax.Array, " n"]) -> Float[jax.Array, ""]:
+    """Of the values that count; 0 if none does."""
+    ordered = jnp.sort(jnp.where(counts, values, jnp.inf))
+    number = counts.sum(dtype=jnp.int32)
+    middle = (ordered[jnp.maximum(number - 1, 0) // 2] + ordered[number // 2]) / 2
+    return jnp.where(number > 0, middle, 0.0)
+
+
+def _kernel(distances: jax.Array, widths: Float[jax.Array, " kernels"]) -> jax.Array:
     """The mixture at each squared distance; the kernels' weights sum to 1."""
-    widths = jax.lax.stop_gradient(jnp.asarray(bandwidths, jnp.float32))
     total = jnp.zeros_like(distances)
     # One kernel after another: an array of [kernels, rows, rows] would be five times the memory.
     for kernel in range(len(widths)):
         total += jnp.exp(-distances / widths[kernel])
     return total / len(widths)
-
-
-def _mean_off_diagonal(kernel: Float[jax.Array, "n n"]) -> Float[jax.Array, ""]:
-    n = len(kernel)
-    return (kernel.sum() - jnp.trace(kernel)) / (n * (n - 1))
-
-
-def _linear_mmd(
-    source: Float[jax.Array, "source features"],
-    target: Float[jax.Array, "target features"],
-    bandwidths: Array | None,
-) -> Float[jax.Array, ""]:
-    rows = min(len(source), len(target)) // 2 * 2
-    s1, s2 = source[0:rows:2], source[1:rows:2]
-    t1, t2 = target[0:rows:2], target[1:rows:2]
-    pairs = ((s1, s2), (t1, t2), (s1, t2), (s2, t1))
-    distances = jnp.stack([jnp.sum((x - y) ** 2, axis=1) for x, y in pairs])
-    if bandwidths is None:
-        bandwidths = _bandwidths(distances.ravel())
-    kernel = _kernel(distances, bandwidths)
-    return jnp.mean(kernel[0] + kernel[1] - kernel[2] - kernel[3])

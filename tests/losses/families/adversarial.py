@@ -1,9 +1,11 @@
 """Oracles and cases of the adversarial losses."""
 
+import jax.numpy as jnp
 import numpy as np
 
 from families.classification import entropy
 from families.common import (
+    LABELS,
     LOGITS,
     ODD_PAIRS,
     OTHER_LOGITS,
@@ -43,6 +45,41 @@ def classifier_discrepancy(first: np.ndarray, second: np.ndarray, at: Fixed = No
     return np.mean([np.mean([abs(p[i, c] - q[i, c]) for c in classes]) for i in range(len(p))])
 
 
+def margin_disparity(
+    source: np.ndarray,
+    source_adversary: np.ndarray,
+    target: np.ndarray,
+    target_adversary: np.ndarray,
+    margin: float = 4.0,
+    at: Fixed = None,
+) -> float:
+    source, target = (source, target) if at is None else (at[0], at[2])
+    on_source = [
+        np.log(p[np.argmax(z)]) for z, p in zip(source, softmax(source_adversary), strict=True)
+    ]
+    on_target = [
+        np.log(1 - p[np.argmax(z)]) for z, p in zip(target, softmax(target_adversary), strict=True)
+    ]
+    return margin * np.mean(on_source) + np.mean(on_target)
+
+
+def multilinear_map(
+    features: np.ndarray, probabilities: np.ndarray, at: Fixed = None
+) -> np.ndarray:
+    return np.array(
+        [[f * p for f in row for p in ps] for row, ps in zip(features, probabilities, strict=True)]
+    )
+
+
+def randomized_multilinear_map(
+    features: np.ndarray, probabilities: np.ndarray, at: Fixed = None
+) -> np.ndarray:
+    products = []
+    for f, p in zip(features, probabilities, strict=True):
+        products.append([(f @ r) * (p @ q) for r, q in zip(*(m.T for m in MATRICES), strict=True)])
+    return np.array(products) / np.sqrt(MATRICES[0].shape[1])
+
+
 DOMAIN_LOGITS = (normal(8), normal(16))
 ODD_DOMAIN_LOGITS = tuple(
     (np.full(8, source), np.full(16, target))
@@ -60,9 +97,26 @@ def weighted_adversarial(
     )
 
 
+MATRICES = (normal(3, 6, seed=5), normal(3, 6, seed=6))
+MORE_LOGITS, MORE_OTHER_LOGITS = normal(16, 3), normal(16, 3, seed=1)
+
+
+def randomized(features: Array, probabilities: Array) -> Array:
+    matrices = tuple(jnp.asarray(m, jnp.float32) for m in MATRICES)
+    return losses.randomized_multilinear_map(features, probabilities, matrices)
+
+
+def twice(rows: np.ndarray) -> np.ndarray:
+    return np.concatenate([rows, rows])
+
+
 CASES = {
     "domain_adversarial": Case(
-        losses.domain_adversarial, domain_adversarial, DOMAIN_LOGITS, ODD_DOMAIN_LOGITS
+        losses.domain_adversarial,
+        domain_adversarial,
+        DOMAIN_LOGITS,
+        ODD_DOMAIN_LOGITS,
+        masks={"source_weights": (0,), "target_weights": (1,)},
     ),
     "domain_adversarial/weighted": Case(
         weighted_adversarial,
@@ -72,6 +126,31 @@ CASES = {
     ),
     "entropy_weights": on_logits(entropy_weights),
     "classifier_discrepancy": Case(
-        losses.classifier_discrepancy, classifier_discrepancy, (LOGITS, OTHER_LOGITS), ODD_PAIRS
+        losses.classifier_discrepancy,
+        classifier_discrepancy,
+        (LOGITS, OTHER_LOGITS),
+        ODD_PAIRS,
+        masks={"where": (0, 1)},
+    ),
+    "margin_disparity": Case(
+        losses.margin_disparity,
+        margin_disparity,
+        (LOGITS, OTHER_LOGITS, MORE_LOGITS, MORE_OTHER_LOGITS),
+        tuple((one, other, twice(one), twice(other)) for one, other in ODD_PAIRS),
+        masks={"source_where": (0, 1), "target_where": (2, 3)},
+    ),
+    "multilinear_map": Case(
+        losses.multilinear_map,
+        multilinear_map,
+        (LOGITS, softmax(OTHER_LOGITS)),
+        ((np.zeros((8, 3)), np.eye(3)[LABELS]),),
+        batch=False,
+    ),
+    "randomized_multilinear_map": Case(
+        randomized,
+        randomized_multilinear_map,
+        (LOGITS, softmax(OTHER_LOGITS)),
+        ((np.zeros((8, 3)), np.eye(3)[LABELS]),),
+        batch=False,
     ),
 }

@@ -1,7 +1,7 @@
 """What families share: the form of a case, and inputs at which naive forms have NaN gradients."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,8 @@ class Case:
       arguments: generic ones, float64; integers stay integers.
       edges: arguments where a naive implementation has NaN or infinite gradients.
       batch: the loss takes ``axis_name``.
+      masks: keywords that say which rows count, and the arguments whose rows they mask: padded
+        rows may hold anything.
     """
 
     loss: Callable
@@ -32,6 +34,12 @@ class Case:
     arguments: tuple
     edges: tuple = ()
     batch: bool = True
+    masks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+WHERE = {"where": (0,)}
+BOTH = {"source_where": (0,), "target_where": (1,)}
+"""The masks of a loss of one matrix, and of two samples."""
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -76,10 +84,10 @@ ODD_FEATURES = (
 def on_logits(oracle: Callable) -> Case:
     """The case of a loss of logits, named as its oracle is."""
     edges = tuple((odd,) for odd in ODD_LOGITS)
-    return Case(getattr(losses, oracle.__name__), oracle, (LOGITS,), edges)
+    return Case(getattr(losses, oracle.__name__), oracle, (LOGITS,), edges, masks=WHERE)
 
 
 def on_features(oracle: Callable, **options: Any) -> Case:
     """The case of a loss of two samples, named as its oracle is."""
     loss = partial(getattr(losses, oracle.__name__), **options)
-    return Case(loss, partial(oracle, **options), (SOURCE, TARGET), ODD_FEATURES)
+    return Case(loss, partial(oracle, **options), (SOURCE, TARGET), ODD_FEATURES, masks=BOTH)
