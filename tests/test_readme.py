@@ -189,7 +189,9 @@ def test_the_table_of_configs_is_the_folder() -> None:
 @pytest.fixture
 def fresh_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder in which the one run is there that others start from."""
-    (tmp_path / "runs" / "digits_pretrain").mkdir(parents=True)
+    pretrained = tmp_path / "runs" / "digits_pretrain"
+    pretrained.mkdir(parents=True)
+    (pretrained / registry.MODEL).touch()
     for name in ("photos", "sketches"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)
@@ -255,7 +257,11 @@ def test_the_example_of_a_new_method_trains() -> None:
     assert float(metrics["loss"]) == pytest.approx(float(metrics["task"] + metrics["confusion"]))
 
 
-def test_the_example_of_a_new_config_is_as_the_one_it_copies(tmp_path: Path) -> None:
+def test_the_example_of_a_new_config_is_as_the_one_it_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry.KINDS["method"], "mcc", "")
+    monkeypatch.setitem(registry.METHODS, "mcc", registry.METHODS["dann"])
     file = tmp_path / "emoji_mcc.py"
     file.write_text(patched_files()["configs/emoji_mcc.py"])
     mine = configuration.complete(configuration.read_file(file)["get_config"](), file.name)
