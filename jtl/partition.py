@@ -12,7 +12,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from jtl.errors import UserError
+import numpy as np
+
+from jtl.errors import UserError, nearest
 
 Rules = Sequence[tuple[str, str]]
 """``(pattern, label)`` pairs; the first pattern that matches the whole path decides."""
@@ -113,12 +115,19 @@ def overwrite(tree: Tree, given: Tree) -> Tree:
     """``tree`` with the leaves of ``given`` in place of its own.
 
     Raises:
-      KeyError: ``given`` has a leaf that ``tree`` has not.
+      UserError: ``given`` has a leaf that ``tree`` has not, or one of another shape.
     """
-    result = dict(tree)
-    for key, value in given.items():
-        result[key] = overwrite(tree[key], value) if isinstance(tree[key], dict) else value
-    return result
+    values = dict(walk(given))
+    shapes = {path: np.shape(leaf) for path, leaf in walk(tree)}
+    for path, value in values.items():
+        if path not in shapes:
+            raise UserError(f"{path}: the model has no such parameter; {nearest(path, shapes)}")
+        if np.shape(value) != shapes[path]:
+            raise UserError(
+                f"{path}: the shape of the given values is {np.shape(value)}, and that of the "
+                f"model's {shapes[path]}; give values of this model"
+            )
+    return map_paths(lambda path, leaf: values.get(path, leaf), tree)
 
 
 def training_modules(labels: Tree) -> Callable[[str], bool]:

@@ -1,5 +1,7 @@
 from typing import Any
 
+import jax
+import numpy as np
 import pytest
 import toys
 from hypothesis import given
@@ -89,10 +91,30 @@ def test_overwriting_takes_the_given_leaves_and_no_others() -> None:
     assert PARAMS["backbone"]["stem"]["bias"] == 2.0
 
 
-@pytest.mark.parametrize("given", [{"heat": {"kernel": 1.0}}, {"head": {"kernels": 1.0}}])
-def test_overwriting_what_is_not_there_raises(given: dict[str, Any]) -> None:
-    with pytest.raises(KeyError):
+@pytest.mark.parametrize(
+    "given", [{"heat": {"kernel": 1.0}}, {"head": {"kernels": 1.0}}, {"head": {"kernel": {"a": 1}}}]
+)
+def test_overwriting_what_is_not_there_names_the_leaf(given: dict[str, Any]) -> None:
+    (path,) = paths(given)
+    with pytest.raises(UserError, match=rf"^{path}: .*no such parameter; did you mean head/kernel"):
         partition.overwrite(PARAMS, given)
+
+
+def test_overwriting_with_another_shape_names_the_leaf_and_both_shapes() -> None:
+    tree = {"head": {"kernel": np.zeros((8, 3)), "bias": np.zeros(3)}}
+    given = {"head": {"kernel": np.zeros((8, 4))}}
+    with pytest.raises(UserError, match=r"^head/kernel: .* \(8, 4\), .* \(8, 3\)"):
+        partition.overwrite(tree, given)
+    with pytest.raises(UserError, match=r"^head: .*no such parameter"):
+        partition.overwrite(tree, {"head": np.zeros(3)})
+
+
+def test_a_run_does_not_start_from_parameters_of_another_model() -> None:
+    """Also where shapes are all there is: when the start is compiled."""
+    run = toys.run("supervised", plain=True)
+    given = {"head": {"kernel": np.zeros((toys.WIDTH, toys.CLASSES + 1), np.float32)}}
+    with pytest.raises(UserError, match=r"^head/kernel: .* \(8, 4\), .* \(8, 3\)"):
+        jax.eval_shape(lambda: run.training.init(0, run.hyper, (given, {})))
 
 
 def test_a_module_trains_when_one_of_its_parameters_does() -> None:
