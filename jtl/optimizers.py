@@ -112,13 +112,22 @@ def groups(
 
     trains = partition.keep(labels, lambda label: label != partition.FREEZE)
     result = partition.map_paths(name, partition.split(labels, trains)[0])
-    for index, phase in enumerate(phases):
+    for index, (phase, phase_name) in enumerate(zip(phases, phase_names(phases), strict=True)):
         if not any(moves(group, index) for group in group_factors):
             raise UserError(
-                f"partition: nothing to train in the phase {phase.objective.__name__!r}, which "
+                f"partition: nothing to train in the phase {phase_name!r}, which "
                 f"moves {', '.join(phase.trains)}; label more parameters 'train'"
             )
     return result, group_factors
+
+
+def phase_names(phases: Sequence[Phase]) -> tuple[str, ...]:
+    """A name for each phase, no two alike: its objective's, numbered where several share it."""
+    names = [getattr(phase.objective, "__name__", "objective") for phase in phases]
+    return tuple(
+        f"{name}.{names[:index].count(name) + 1}" if names.count(name) > 1 else name
+        for index, name in enumerate(names)
+    )
 
 
 def moves(group: str, phase: int) -> bool:

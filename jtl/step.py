@@ -126,6 +126,7 @@ def make_training(recipe: Recipe) -> Training:
         metrics: Terms = {}
         seen: forward.Domains = (None, None)
         updates = itertools.count()
+        names = optimizers.phase_names(recipe.method.phases)
         for index, phase in enumerate(recipe.method.phases):
             move = transformation(hyper, progress, index)
             mask = partition.keep(groups, lambda name, index=index: optimizers.moves(name, index))
@@ -135,7 +136,7 @@ def make_training(recipe: Recipe) -> Training:
                     recipe, phase, move, mask, state, batch, hyper, progress, update_key
                 )
                 seen = (new[0] or seen[0], new[1] or seen[1])
-                metrics |= terms if len(recipe.method.phases) == 1 else _named(phase, terms)
+                metrics |= terms if len(names) == 1 else _named(names[index], terms)
         memory_key = jax.random.fold_in(key, next(updates))
         scope = _scope(recipe, state, hyper, progress, memory_key, train=False)
         memory = recipe.method.update_memory(*jax.lax.stop_gradient(seen), scope)
@@ -293,6 +294,5 @@ def _scope(
     return Scope(state.params, state.memory, hyper, progress, scope_key, call, again)
 
 
-def _named(phase: Phase, terms: Terms) -> Terms:
-    name = phase.objective.__name__
-    return {f"{name}/{term}": value for term, value in terms.items()}
+def _named(phase: str, terms: Terms) -> Terms:
+    return {f"{phase}/{term}": value for term, value in terms.items()}

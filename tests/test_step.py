@@ -75,6 +75,21 @@ def test_terms_are_named_and_finite_from_the_first_step() -> None:
     assert float(metrics["loss"]) == pytest.approx(float(total), rel=1e-5)
 
 
+def test_the_terms_of_phases_that_share_an_objective_stand_side_by_side() -> None:
+    def halved(source: Source, target: Target, scope: Scope) -> tuple[jax.Array, Terms]:
+        value, terms = watch(source, target, scope)
+        return value / 2, terms
+
+    halved.__name__ = "watch"
+    unnamed = functools.partial(watch)
+    phases = tuple(Phase(objective) for objective in (watch, unnamed, halved))
+    _, metrics = toys.Run(toys.recipe(Method(phases), plain=True)).train(1)
+    names = {"watch.1", "objective", "watch.2"}
+    assert {name.partition("/")[0] for name in metrics} == names
+    assert {f"{name}/loss" for name in names} <= set(metrics)
+    assert float(metrics["watch.1/loss"]) > 1.5 * float(metrics["watch.2/loss"])
+
+
 def test_a_loss_that_is_not_finite_is_seen_in_the_metrics() -> None:
     supervised = run()
     batch = toys.batch(0)
