@@ -19,25 +19,34 @@ NOT_LOSSES = ("seconds", "gradient_norm")
 
 def conclude(run: Run, state: TrainState) -> None:
     """Evaluates the final state; writes the model, the report and, last, the summary."""
-    predict = evaluate.predictor(run.net.trained)
-    predicted = {
-        split: predict(state, examples)
-        for split in ("source_test", "target_test")
-        if (examples := getattr(run.stored, split)) is not None
-    }
+    predicted = predict_tests(run, state, evaluate.predictor(run.net.trained))
     if not runtime.is_main_process():
         return
-    params = partition.merge(state.params, state.frozen)
-    saved.write(run.folder, *run.net.whole(params, state.stats))
-    summary = summarize(run, predicted)
+    write_model(run, state)
+    records = read_metrics(run.folder / workdir.METRICS)
+    seconds = [r["values"]["seconds"] for r in records if r["split"] == "train"][-1]
+    summary = summarize(run, predicted, seconds)
     _write_report(run, predicted, summary)
     write_json(run.folder / workdir.SUMMARY, summary)
 
 
-def summarize(run: Run, predicted: Predicted) -> dict[str, Any]:
-    """What summary.json holds. A test set without labels has no numbers."""
-    records = read_metrics(run.folder / workdir.METRICS)
-    seconds = [r["values"]["seconds"] for r in records if r["split"] == "train"][-1]
+def predict_tests(run: Run, state: TrainState, predict: evaluate.Predict) -> Predicted:
+    """What the model says of the test sets that the run has."""
+    return {
+        split: predict(state, examples)
+        for split in ("source_test", "target_test")
+        if (examples := getattr(run.stored, split)) is not None
+    }
+
+
+def write_model(run: Run, state: TrainState) -> None:
+    """Writes the whole model, the frozen prefix with it."""
+    params = partition.merge(state.params, state.frozen)
+    saved.write(run.folder, *run.net.whole(params, state.stats))
+
+
+def summarize(run: Run, predicted: Predicted, seconds: float) -> dict[str, Any]:
+    """What summary.json holds, for ``seconds`` of training. Without labels there are no numbers."""
     config = run.config
     summary = {
         "method": config.method.name,

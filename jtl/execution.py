@@ -1,20 +1,27 @@
-"""Running steps: as one compiled scan, one by one, or mapped over devices.
+"""Running steps: in one compiled loop, one by one, or mapped over devices.
 
-Every way takes a stretch of steps and gives the same state. What differs is the dispatch: a scan
+Every way takes a stretch of steps and gives the same state. What differs is the dispatch: a loop
 costs none, but on a CPU a loop around convolutions is tens of times slower than calling the
 compiled step again, so there the steps run one by one.
+
+How many steps a stretch has changes no bit of what they compute: every stretch runs the same
+compiled program. So it can be chosen by the clock.
 """
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jtl import sharding
 from jtl.types import Array, Batch, Hyperparameters, Labelled, Terms, TrainState, Unlabelled
+
+LONGEST_STRETCH = 50
+"""Steps at once, at most."""
 
 Step = Callable[[TrainState, Batch, Hyperparameters], tuple[TrainState, Terms]]
 Advance = Callable[[TrainState, int, int], tuple[TrainState, Terms]]
@@ -33,6 +40,24 @@ Choose = Callable[[int, int], Choice]
 """``choose(start, count)``: the positions for a stretch, [count, batch_size] each."""
 
 
+class Pace:
+    """How many steps to run before the next look at the signals and the progress line.
+
+    As many as take a second, going by the last ones, and at least one.
+
+    Attributes:
+      steps: that number.
+    """
+
+    def __init__(self) -> None:
+        self.steps = 1
+
+    def ran(self, steps: int, seconds: float) -> None:
+        """Says how long a stretch took. One that compiled says little, so growth is bounded."""
+        a_second = int(steps / max(seconds, 1e-6))
+        self.steps = max(1, min(a_second, 2 * self.steps, LONGEST_STRETCH))
+
+
 def take(sets: Batch, choice: Choice) -> Batch:
     """The chosen examples of sets that lie on the device."""
     source = Labelled(*(part[choice.source] for part in sets.source))
@@ -46,34 +71,44 @@ def from_memory(
 ) -> Advance:
     """Steps over sets that lie on the devices whole."""
     whole, parts = sharding.replicated(devices), sharding.split(devices)
-    sets, hyper = jax.device_put((sets, dict(hyper)), whole)
+    sets, hyper = sharding.everywhere((sets, dict(hyper)), devices)
 
     def one(
-        state: TrainState, choice: Choice, sets: Batch, hyper: Hyperparameters
+        state: TrainState, start: Array, choices: Choice, sets: Batch, hyper: Hyperparameters
     ) -> tuple[TrainState, Terms]:
-        batch = jax.lax.with_sharding_constraint(take(sets, choice), parts)
-        return step(state, batch, hyper)
+        choice = jax.tree.map(lambda positions: positions[state.step - start], choices)
+        return step(state, jax.lax.with_sharding_constraint(take(sets, choice), parts), hyper)
 
-    def stretch(
-        state: TrainState, choices: Choice, sets: Batch, hyper: Hyperparameters
-    ) -> tuple[TrainState, Terms]:
-        return jax.lax.scan(lambda carry, choice: one(carry, choice, sets, hyper), state, choices)
+    def loop(state: TrainState, start: Array, count: Array, *rest: Any) -> tuple[TrainState, Terms]:
+        def body(index: Array, carry: tuple[TrainState, Terms]) -> tuple[TrainState, Terms]:
+            state, terms = one(carry[0], start, *rest)
+            return state, jax.tree.map(lambda kept, new: kept.at[index].set(new), carry[1], terms)
+
+        terms = jax.eval_shape(one, state, start, *rest)[1]
+        empty = jax.tree.map(lambda t: jnp.zeros((LONGEST_STRETCH, *t.shape), t.dtype), terms)
+        return jax.lax.fori_loop(0, count, body, (state, empty))
 
     compile_step = partial(jax.jit, donate_argnums=0, out_shardings=whole)
-    compiled_one, compiled_stretch = compile_step(one), compile_step(stretch)
-    dispatches: list[bool] = []
+    compiled_one, compiled_loop = compile_step(one), compile_step(loop)
+    one_by_one: list[bool] = []
 
     def advance(state: TrainState, start: int, count: int) -> tuple[TrainState, Terms]:
-        choices = choose(start, count)
-        first = jax.tree.map(lambda positions: positions[0], choices)
-        if not dispatches:
-            dispatches.append(_loop_is_slow(compiled_one.trace(state, first, sets, hyper).jaxpr))
-        if not dispatches[0]:
-            return compiled_stretch(state, choices, sets, hyper)
+        # Filled up, as another shape would be another program.
+        filled = jax.tree.map(
+            lambda rows: np.pad(rows, ((0, LONGEST_STRETCH - count), (0, 0))), choose(start, count)
+        )
+        first, number, choices = sharding.everywhere(
+            (np.int32(start), np.int32(count), filled), devices
+        )
+        if not one_by_one:
+            traced = compiled_one.trace(state, first, choices, sets, hyper)
+            one_by_one.append(loop_is_slow(traced.jaxpr) or jax.config.values["jax_debug_nans"])
+        if not one_by_one[0]:
+            state, terms = compiled_loop(state, first, number, choices, sets, hyper)
+            return state, jax.tree.map(lambda values: values[:count], jax.device_get(terms))
         metrics = []
-        for index in range(count):
-            choice = jax.tree.map(lambda positions, index=index: positions[index], choices)
-            state, terms = compiled_one(state, choice, sets, hyper)
+        for _ in range(count):
+            state, terms = compiled_one(state, first, choices, sets, hyper)
             metrics.append(terms)
         return state, _stacked(metrics)
 
@@ -85,7 +120,7 @@ def from_stream(
 ) -> Advance:
     """Steps over batches that arrive one by one; ``batches(start)`` yields them from a step on."""
     compiled = jax.jit(step, donate_argnums=0, out_shardings=sharding.replicated(devices))
-    hyper = jax.device_put(dict(hyper), sharding.replicated(devices))
+    hyper = sharding.everywhere(dict(hyper), devices)
     running: dict[int, Iterator[Batch]] = {}
 
     def advance(state: TrainState, start: int, count: int) -> tuple[TrainState, Terms]:
@@ -102,43 +137,51 @@ def from_stream(
 
 
 def mapped(
-    step: Step, batches: Callable[[int], Iterator[Batch]], hyper: Hyperparameters
+    step: Step, batches: Callable[[int], Iterator[Batch]], hyper: Hyperparameters, devices: Mesh
 ) -> Advance:
     """Steps under ``pmap``: every device has a copy of the state and its part of the batch.
 
     The step must have been built with ``axis_name=sharding.AXIS``; ``batches(start)`` yields this
     process's part of the global batches from a step on.
     """
-    devices = jax.local_device_count()
     compiled = jax.pmap(step, axis_name=sharding.AXIS, in_axes=(0, 0, None), donate_argnums=0)
-    # Plain host arrays: pmap refuses those that lie on a mesh.
-    hyper = jax.device_get(dict(hyper))
-
-    def _copies(leaf: Array) -> np.ndarray:
-        return np.broadcast_to(np.asarray(leaf), (devices, *leaf.shape))
-
+    # pmap takes and returns what lies on the devices of this process alone.
+    here = jax.local_devices()
+    local = Mesh(np.array(here), (sharding.AXIS,))
+    whole, parts = NamedSharding(local, PartitionSpec()), sharding.split(local)
+    hyper = jax.device_put(jax.device_get(dict(hyper)), whole)
     running: dict[int, Iterator[Batch]] = {}
+
+    def copies(leaf: Array) -> Array:
+        return jax.device_put(
+            np.broadcast_to(jax.device_get(leaf), (len(here), *leaf.shape)), parts
+        )
+
+    def shared(leaf: Array) -> Array:
+        return jax.device_put(leaf.reshape(len(here), -1, *leaf.shape[1:]), parts)
+
+    def first(leaf: jax.Array) -> np.ndarray:
+        return jax.device_get(leaf.addressable_data(0))[0]
 
     def advance(state: TrainState, start: int, count: int) -> tuple[TrainState, Terms]:
         iterator = running.pop(start, None) or batches(start)
-        copies = jax.tree.map(_copies, state)
+        many = jax.tree.map(copies, state)
         metrics = []
         for _ in range(count):
-            parts = jax.tree.map(
-                lambda leaf: leaf.reshape(devices, -1, *leaf.shape[1:]), next(iterator)
-            )
-            copies, terms = compiled(copies, parts, hyper)
+            many, terms = compiled(many, jax.tree.map(shared, next(iterator)), hyper)
             metrics.append(terms)
         running[start + count] = iterator
-        state, metrics = jax.tree.map(lambda leaf: leaf[0], (copies, metrics))
-        return state, _stacked(metrics)
+        state = sharding.everywhere(jax.tree.map(first, many), devices)
+        return state, _stacked([jax.tree.map(first, terms) for terms in metrics])
 
     return advance
 
 
 def _stacked(metrics: list[Terms]) -> Terms:
-    return jax.tree.map(lambda *values: np.stack([np.asarray(v) for v in values]), *metrics)
+    return jax.tree.map(lambda *values: np.stack(values), *jax.device_get(metrics))
 
 
-def _loop_is_slow(jaxpr: object) -> bool:
+def loop_is_slow(jaxpr: object) -> bool:
+    """Is a step with these operations better called again than looped over?"""
+    """Whether a compiled loop over this step would be slower than calling it again and again."""
     return jax.default_backend() == "cpu" and "conv_general_dilated" in str(jaxpr)

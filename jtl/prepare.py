@@ -4,16 +4,18 @@ import dataclasses
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
-from jtl import build
+from jtl import build, runtime, sharding, workdir
 from jtl.data.examples import Examples
 from jtl.data.images import MEMORY_LIMIT
 from jtl.data.splits import Domains
+from jtl.manifest import manifest
 from jtl.models.backbone import Backbone
 from jtl.network import Network, Start
 
@@ -121,3 +123,24 @@ def _stored(net: Network, domains: Domains) -> Domains:
     if net.cut:
         print(f"ran the {net.cut} frozen blocks once: {time.monotonic() - begun:.1f} s")
     return Domains(**parts)
+
+
+def record(run: Run, started: datetime) -> None:
+    """Writes the config and what the run is made with, or checks that it is still the same."""
+    if not runtime.is_main_process():
+        return
+    backbone, domains = run.net.backbone, run.domains
+    parts = {
+        "source training": domains.source_train,
+        "source test": domains.source_test,
+        "target training": domains.target_train,
+        "target test": domains.target_test,
+    }
+    made_with = manifest(
+        seed=run.config.seed,
+        device=sharding.describe(),
+        weights={backbone.origin: backbone.sha256} if backbone.origin else {},
+        data={f"{part.name} ({what})": part.sha256() for what, part in parts.items() if part},
+        started=started,
+    )
+    workdir.begin(run.folder, run.config.to_dict(), made_with)

@@ -4,12 +4,13 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from jtl import checks, configuration, runtime, train, workdir
+from jtl import checks, chunk, configuration, evaluate, lanes, runtime, train, workdir
 from jtl.manifest import write_json
+from jtl.prepare import Shared, prepare
 from jtl.report import Picture, write_study_report
 
 TABLE, RESULTS = "table.md", "results.json"
@@ -50,6 +51,8 @@ class Study:
       seeds: each key is run with every one of them.
       conclude: from the results to the findings.
       needs: runs that the others start from, by workdir; they are made first.
+      initial: keys whose runs start from the model of another key's run of the same seed, and that
+        key; those are made first, and their models kept.
     """
 
     question: str
@@ -59,31 +62,89 @@ class Study:
     seeds: Sequence[int]
     conclude: Callable[[Results], Findings]
     needs: Mapping[str, ConfigDict] = field(default_factory=dict)
+    initial: Mapping[Key, Key] = field(default_factory=dict)
+
+
+class _Planned(NamedTuple):
+    key: Key
+    seed: int
+    config: ConfigDict
+    place: Path
 
 
 def run(study: Study, folder: Path) -> int:
     """Makes every run that is not finished, then the table and the report.
 
+    Runs that differ only in numbers are trained together (:mod:`jtl.lanes`).
+
     Returns:
-      0, or the exit code of the run that was stopped; the same command goes on.
+      0, or the exit code of what was stopped; the same command goes on.
     """
+    runtime.start()
     for place, config in study.needs.items():
         code = train.run(_complete(config, place), Path(place))
         if code:
             return code
-    results: dict[Key, dict[int, dict[str, Any]]] = {key: {} for key in study.keys}
-    total = len(study.keys) * len(study.seeds)
+    plan = _plan(study, folder)
+    started = set(study.initial.values())
+    for first in (True, False):
+        todo = [planned for planned in plan if (planned.key in started) is first]
+        code = _make(todo, keep_models=first)
+        if code:
+            return code
+    _write(study, folder, plan)
+    return 0
+
+
+def _plan(study: Study, folder: Path) -> list[_Planned]:
+    """All runs, each with its config and its folder."""
+
+    def place(key: Key, seed: int) -> Path:
+        return folder / "runs" / "-".join((*key, f"seed{seed}"))
+
+    plan = []
     for key in study.keys:
         for seed in study.seeds:
-            name = "-".join((*key, f"seed{seed}"))
-            print(f"run {sum(map(len, results.values())) + 1} of {total}: {name}", flush=True)
-            place = folder / "runs" / name
-            code = train.run(_complete(study.config(*key, seed), name), place)
-            if code:
-                return code
-            results[key][seed] = workdir.summary(place) or {}
-    if runtime.is_main_process():
-        _write(study, folder, results)
+            config = study.config(*key, seed=seed)
+            if key in study.initial:
+                config.model.initial = str(place(study.initial[key], seed))
+            where = place(key, seed)
+            plan.append(_Planned(key, seed, _complete(config, where.name), where))
+    return plan
+
+
+def _make(plan: Sequence[_Planned], *, keep_models: bool) -> int:
+    """Makes the runs that are not finished, those of one program together."""
+    groups: dict[str, list[_Planned]] = {}
+    for planned in plan:
+        with workdir.claim(planned.place, planned.config.to_dict()):
+            if workdir.summary(planned.place) is None:
+                groups.setdefault(lanes.program_of(planned.config), []).append(planned)
+    done, shared = len(plan) - sum(map(len, groups.values())), Shared()
+    for group in groups.values():
+        print(f"{done} of {len(plan)} runs are finished", flush=True)
+        code = _make_group(group, shared, keep_models=keep_models)
+        if code:
+            return code
+        done += len(group)
+    return 0
+
+
+def _make_group(group: Sequence[_Planned], shared: Shared, *, keep_models: bool) -> int:
+    """Makes runs of one program, as many at once as fit in memory."""
+    first = prepare(group[0].config, group[0].place, shared)
+    if not lanes.can_be_lanes(first):
+        codes = (train.run(planned.config, planned.place) for planned in group)
+        return next(filter(None, codes), 0)
+    program = lanes.Program(first, len(group))
+    predict = evaluate.predictor(first.net.trained)
+    for begin in range(0, len(group), program.lanes):
+        part = group[begin : begin + program.lanes]
+        print(f"{len(part)} at once: {', '.join(planned.place.name for planned in part)}")
+        runs = [prepare(planned.config, planned.place, shared) for planned in part]
+        code = chunk.train(program, runs, predict, keep_models=keep_models)
+        if code:
+            return code
     return 0
 
 
@@ -93,8 +154,17 @@ def _complete(config: ConfigDict, name: str) -> ConfigDict:
     return whole.lock()
 
 
-def _write(study: Study, folder: Path, results: Results) -> None:
+def _write(study: Study, folder: Path, plan: Sequence[_Planned]) -> None:
+    results: dict[Key, dict[int, dict[str, Any]]] = {key: {} for key in study.keys}
+    failures = []
+    for planned in plan:
+        summary = workdir.summary(planned.place) or {}
+        if chunk.FAILED in summary:
+            failures.append(f"{planned.place.name} failed: {summary[chunk.FAILED]}.")
+        else:
+            results[planned.key][planned.seed] = summary
     findings = study.conclude(results)
+    notes = [*findings.notes, *failures]
     rows = {"/".join(key): by_seed for key, by_seed in results.items()}
     write_json(folder / RESULTS, rows)
     table = markdown(findings.columns, findings.rows)
@@ -109,9 +179,9 @@ def _write(study: Study, folder: Path, results: Results) -> None:
         columns=findings.columns,
         rows=findings.rows,
         figures=findings.figures,
-        notes=findings.notes,
+        notes=notes,
     )
-    print(f"\n{table}\n{findings.answer}\n" + "".join(f"- {note}\n" for note in findings.notes))
+    print(f"\n{table}\n{findings.answer}\n" + "".join(f"- {note}\n" for note in notes))
     print(f"report  {report}")
 
 

@@ -13,7 +13,17 @@ ROOT = Path(__file__).resolve().parents[1]
 # place here.
 LAYERS = (
     ("errors", "types", "ranges"),
-    ("registry", "losses", "schedules", "partition", "metrics", "sharding", "log", "manifest"),
+    (
+        "registry",
+        "losses",
+        "schedules",
+        "partition",
+        "metrics",
+        "sharding",
+        "log",
+        "manifest",
+        "cluster",
+    ),
     ("checkpoint", "runtime", "interrupt", "inference", "plots", "workdir", "execution"),
     ("models", "data", "validators", "forward", "optimizers", "report"),
     ("methods", "step", "features", "evaluate"),
@@ -23,8 +33,9 @@ LAYERS = (
     ("configuration",),
     ("build",),
     ("prepare",),
-    ("conclude",),
-    ("train",),
+    ("pool", "conclude"),
+    ("train", "lanes"),
+    ("chunk",),
     ("study",),
     ("cli",),
     ("__main__",),
@@ -32,10 +43,30 @@ LAYERS = (
 LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
 
 # The only modules that know what a config is; everything else takes keywords.
-READ_CONFIGS = {"overrides", "checks", "configuration", "build", "prepare", "train", "study", "cli"}
+READ_CONFIGS = {
+    "overrides",
+    "checks",
+    "configuration",
+    "build",
+    "prepare",
+    "lanes",
+    "train",
+    "study",
+    "cli",
+}
 
 # Needs no JAX, so that a mistake in a config is reported at once.
-LIGHT = ("errors", "ranges", "registry", "overrides", "checks", "configuration", "cli", "__main__")
+LIGHT = (
+    "errors",
+    "ranges",
+    "cluster",
+    "registry",
+    "overrides",
+    "checks",
+    "configuration",
+    "cli",
+    "__main__",
+)
 
 MODULES = sorted((ROOT / "jtl").rglob("*.py"))
 SOURCES = [

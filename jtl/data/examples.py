@@ -153,8 +153,7 @@ class Examples:
             digest.update(text.encode() + b"\0")
 
         if isinstance(self.inputs, np.ndarray):
-            add(f"{self.inputs.dtype} {self.inputs.shape}")
-            digest.update(np.ascontiguousarray(self.inputs).data)
+            add(f"{self.inputs.dtype} {self.inputs.shape} {self._sha256_of_array}")
         else:
             for index in range(len(self.inputs)):
                 add(self.inputs.stamp(index))
@@ -166,3 +165,7 @@ class Examples:
             for text in column:
                 add(str(text))
         return digest.hexdigest()
+
+    @cached_property
+    def _sha256_of_array(self) -> str:
+        return hashlib.sha256(np.ascontiguousarray(self.array()).data).hexdigest()

@@ -1,0 +1,227 @@
+"""Runs that differ only in numbers, trained as lanes of one program.
+
+Seed, split and strengths of a run are arrays, so one compiled step serves many runs: mapped over a
+leading axis of lanes, which is split over the devices; or, where a loop over steps would be slow,
+for one run after another.
+"""
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from jtl import build, execution, sharding
+from jtl.data.batches import stretch_indices
+from jtl.pool import pool
+from jtl.prepare import Run
+from jtl.step import Training, repartition
+from jtl.types import Batch, Hyperparameters, Labelled, Terms, TrainState, Unlabelled
+
+NUMBERS = ("seed", "data.split_seed", "optimizer.learning_rate", "optimizer.weight_decay")
+"""The keys in which lanes of one program may differ, beside the method's hyper-parameters."""
+SHARE_OF_MEMORY = 0.5
+"""Of a device's free memory, what the lanes of one program may take."""
+
+
+def program_of(config: ConfigDict) -> str:
+    """What two configs have in common if their runs can be lanes of one program."""
+    made = build.method(config, features=1, classes=2)
+    rest = config.to_dict()
+    for key in (*NUMBERS, *(f"method.{name}" for name in made.hyper)):
+        *sections, last = key.split(".")
+        section = rest
+        for name in sections:
+            section = section[name]
+        section.pop(last, None)
+    return repr(rest)
+
+
+def can_be_lanes(run: Run) -> bool:
+    """Whether the run's data are in memory, and its devices used through ``jit``."""
+    parts = (run.labelled, run.stored.target_train)
+    in_memory = all(isinstance(part.inputs, np.ndarray) for part in parts if part)
+    return in_memory and run.config.parallel == "jit"
+
+
+class Program:
+    """The compiled steps of runs that differ only in numbers.
+
+    Args:
+      like: one of them.
+      count: how many there are.
+
+    Attributes:
+      lanes: how many are trained at once: as many as fit in memory, or one.
+      init, enter, advance: compiled; ``enter`` and ``advance`` hold one function a stage.
+    """
+
+    def __init__(self, like: Run, count: int) -> None:
+        self.devices = devices = sharding.mesh()
+        first, one = like.stages[0].training, _Steps(like.stages[0].training).one
+        shapes = _shapes_of_one(like)
+        in_turn = execution.loop_is_slow(jax.jit(one).trace(*shapes).jaxpr)
+        self.lanes = (
+            1 if in_turn else lanes_of_a_chunk(count, _fitting(one, shapes, devices), devices.size)
+        )
+        place = sharding.replicated(self.devices) if in_turn else sharding.split(self.devices)
+        compiled = partial(jax.jit, out_shardings=place)
+        self.init = compiled(jax.vmap(first.init))
+        self.enter = [
+            compiled(jax.vmap(partial(_enter, stage.training)), donate_argnums=0)
+            for stage in like.stages
+        ]
+        steps = [_Steps(stage.training) for stage in like.stages]
+        self.advance = [
+            _dispatched(compiled(step.alone, donate_argnums=0))
+            if in_turn
+            else compiled(step.mapped, donate_argnums=0)
+            for step in steps
+        ]
+
+
+class Lanes:
+    """Some runs in training, at most ``program.lanes`` of them."""
+
+    def __init__(self, program: Program, runs: Sequence[Run]) -> None:
+        self._program, self._count = program, len(runs)
+        # Filled up with the first: every chunk then has one shape, and every device as many lanes.
+        self._runs = [*runs, *[runs[0]] * (program.lanes - len(runs))]
+        self._source = pool([run.labelled for run in self._runs])
+        targets = [part for run in self._runs if (part := run.stored.target_train)]
+        self._target = pool(targets) if targets else None
+        assert self._source.labels is not None  # what a run is trained on is labelled
+        sets = Batch(
+            Labelled(self._source.inputs, self._source.labels),
+            Unlabelled(self._target.inputs) if self._target else None,
+        )
+        self._sets = jax.device_put(sets, sharding.replicated(program.devices))
+        self._hyper = _stacked([dict(run.hyper) for run in self._runs])
+        seeds = np.array([run.config.seed for run in self._runs], np.int32)
+        self._stage = 0
+        self._state = program.init(
+            seeds, self._hyper, _stacked([r.net.start() for r in self._runs])
+        )
+
+    def advance(self, start: int, count: int) -> dict[str, np.ndarray]:
+        """Trains ``count`` steps from step ``start``, all of one stage.
+
+        Returns:
+          The terms of every run and step: [lanes, steps].
+        """
+        stages = self._runs[0].stages
+        stage = max(index for index, each in enumerate(stages) if each.start <= start)
+        if stage != self._stage:
+            self._state, self._stage = self._program.enter[stage](self._state, self._hyper), stage
+        choices = _stacked([self._choose(lane, start, count) for lane in range(len(self._runs))])
+        advance = self._program.advance[stage]
+        self._state, metrics = advance(self._state, choices, self._sets, self._hyper)
+        return {name: np.asarray(values)[: self._count] for name, values in metrics.items()}
+
+    def state(self, lane: int) -> TrainState:
+        """The state of one run."""
+        return jax.tree.map(lambda leaf: leaf[lane], self._state)
+
+    def _choose(self, lane: int, start: int, count: int) -> execution.Choice:
+        config = self._runs[lane].config
+
+        def positions(places: np.ndarray, stream: str) -> np.ndarray:
+            size = config.batch_size
+            return places[stretch_indices(config.seed, start, count, len(places), size, stream)]
+
+        target = self._target and positions(self._target.places[lane], "target")
+        return execution.Choice(positions(self._source.places[lane], "source"), target)
+
+
+class _Steps:
+    """The steps of a stage: one of one run, one of a lane, a stretch of all lanes."""
+
+    def __init__(self, training: Training) -> None:
+        self._step = training.step
+
+    def one(
+        self, state: TrainState, choice: execution.Choice, sets: Batch, hyper: Hyperparameters
+    ) -> tuple[TrainState, Terms]:
+        return self._step(state, execution.take(sets, choice), hyper)
+
+    def alone(
+        self, state: TrainState, choice: execution.Choice, sets: Batch, hyper: Hyperparameters
+    ) -> tuple[TrainState, Terms]:
+        """Of an axis of one lane. Mapped over it, convolutions would become grouped ones."""
+        state, choice, hyper = jax.tree.map(lambda leaf: leaf[0], (state, choice, hyper))
+        return jax.tree.map(lambda leaf: leaf[None], self.one(state, choice, sets, hyper))
+
+    def mapped(
+        self, state: TrainState, choices: execution.Choice, sets: Batch, hyper: Hyperparameters
+    ) -> tuple[TrainState, Terms]:
+        def stretch(state: Any, choices: Any, hyper: Any) -> tuple[TrainState, Terms]:
+            return jax.lax.scan(lambda carry, c: self.one(carry, c, sets, hyper), state, choices)
+
+        return jax.vmap(stretch)(state, choices, hyper)
+
+
+def _dispatched(step: Any) -> Any:
+    """A stretch of one lane, step by step."""
+
+    def advance(
+        state: TrainState, choices: execution.Choice, sets: Batch, hyper: Hyperparameters
+    ) -> tuple[TrainState, Terms]:
+        metrics = []
+        for index in range(choices.source.shape[1]):
+            choice = jax.tree.map(lambda part, i=index: part[:, i], choices)
+            state, terms = step(state, choice, sets, hyper)
+            metrics.append(terms)
+        return state, jax.tree.map(lambda *parts: jnp.stack(parts, axis=1), *metrics)
+
+    return advance
+
+
+def _enter(training: Training, state: TrainState, hyper: Hyperparameters) -> TrainState:
+    return repartition(state, training, hyper)
+
+
+def _stacked(trees: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *trees)
+
+
+def _shapes_of_one(run: Run) -> tuple[Any, ...]:
+    """The arguments of one step of one run, as shapes."""
+    config, target = run.config, run.stored.target_train
+    hyper = dict(run.hyper)
+    state = jax.eval_shape(run.stages[0].training.init, np.int32(0), hyper, run.net.start())
+    rows = np.zeros(config.batch_size, np.int32)
+    choice = execution.Choice(rows, rows if target else None)
+    sets = Batch(
+        Labelled(run.labelled.array(), run.labelled.known_labels()),
+        Unlabelled(target.array()) if target else None,
+    )
+    return jax.eval_shape(lambda *all_of_it: all_of_it, state, choice, sets, hyper)
+
+
+def lanes_of_a_chunk(count: int, fitting: int, devices: int) -> int:
+    """How many of ``count`` runs are trained at once, where ``fitting`` fit on one device.
+
+    As few chunks as can be, all of one size, which every device has an equal part of.
+
+    >>> lanes_of_a_chunk(15, fitting=10, devices=1)
+    8
+    """
+    chunks = -(-count // (fitting * devices))
+    return -(-count // (chunks * devices)) * devices
+
+
+def _fitting(step: Any, shapes: tuple[Any, ...], devices: jax.sharding.Mesh) -> int:
+    """How many lanes fit on one device, from what the compiled step of one lane needs."""
+    needs = jax.jit(step).lower(*shapes).compile().memory_analysis()
+    scratch = needs.temp_size_in_bytes if needs else 0
+    state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes[0]))
+    statistics = devices.devices.flat[0].memory_stats()
+    if statistics and "bytes_limit" in statistics:
+        free = statistics["bytes_limit"] - statistics["bytes_in_use"]
+    else:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // devices.size
+    return max(1, int(SHARE_OF_MEMORY * free / (scratch + 2 * state)))

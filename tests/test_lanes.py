@@ -1,0 +1,136 @@
+"""Runs trained together end as they do one by one."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_runs as runs
+from ml_collections import ConfigDict
+
+from jtl import chunk, evaluate, lanes, train, workdir
+from jtl.configuration import complete
+from jtl.lanes import Program
+from jtl.log import read_metrics
+from jtl.pool import pool
+from jtl.prepare import Run, Shared, prepare
+
+STEPS = 24
+
+
+def variants(folder: Path) -> list[ConfigDict]:
+    """Runs that differ in all that lanes may differ in, and pass through two stages."""
+    made = []
+    for index, (seed, split, strength) in enumerate([(0, 0, 1.0), (3, 0, 0.3), (3, 1, 1.0)]):
+        config = runs.config(folder, steps=STEPS, eval_every=8)
+        config.seed, config.data.split_seed = seed, split
+        config.method.strength = strength
+        config.optimizer.learning_rate = 0.01 * (index + 1)
+        config.partition = (("bottleneck/.*", "freeze"), (".*", "train"))
+        config.unfreeze = ((0.5, ((".*", "train"),)),)
+        made.append(complete(config, "test").lock())
+    return made
+
+
+def together(configs: list[ConfigDict], folder: Path) -> list[Run]:
+    """Trains all of them as lanes."""
+    shared = Shared()
+    prepared = [prepare(c, folder / f"lane{i}", shared) for i, c in enumerate(configs)]
+    program, predict = (
+        Program(prepared[0], len(prepared)),
+        evaluate.predictor(prepared[0].net.trained),
+    )
+    for begin in range(0, len(prepared), program.lanes):
+        part = prepared[begin : begin + program.lanes]
+        assert chunk.train(program, part, predict, keep_models=True) == 0
+    return prepared
+
+
+def assert_lanes_are_runs(folder: Path, configs: list[ConfigDict]) -> None:
+    made = together(configs, folder)
+    for index, config in enumerate(configs):
+        alone = folder / f"alone{index}"
+        assert train.run(config, alone) == 0
+        expected, found = runs.model(alone), runs.model(made[index].folder)
+        assert expected.keys() == found.keys()
+        for name, leaf in expected.items():
+            np.testing.assert_allclose(found[name], leaf, rtol=1e-5, atol=1e-6, err_msg=name)
+        for split in ("source_test", "target_test"):
+            one, other = (workdir.summary(f)[split] for f in (alone, made[index].folder))
+            assert one["accuracy"] == other["accuracy"]
+            np.testing.assert_allclose(one["log_loss"]["value"], other["log_loss"]["value"], 1e-4)
+
+
+def test_mapped_lanes_end_as_separate_runs(tmp_path: Path) -> None:
+    configs = variants(tmp_path)
+    assert len({lanes.program_of(config) for config in configs}) == 1
+    assert_lanes_are_runs(tmp_path, configs)
+
+
+def test_convolutions_are_run_in_turn_and_end_as_separate_runs(tmp_path: Path) -> None:
+    configs = []
+    for seed in (0, 1):
+        config = runs.config(tmp_path, steps=3, eval_every=3, batch_size=8)
+        draw = np.random.default_rng(0)
+        for name in ("source", "target"):
+            images = draw.integers(0, 256, (40, 8, 8, 1), np.uint8)
+            np.savez(tmp_path / f"{name}.npz", inputs=images, labels=np.arange(40) % 4)
+        config.model.backbone, config.model.image_size = "random:digits-convnet", 8
+        config.seed = seed
+        configs.append(complete(config, "test").lock())
+    program = Program(prepare(configs[0], tmp_path), len(configs))
+    assert program.lanes == 1
+    assert_lanes_are_runs(tmp_path, configs)
+
+
+def test_a_run_whose_loss_is_not_finite_fails_alone(tmp_path: Path) -> None:
+    configs = variants(tmp_path)
+    with configs[1].unlocked():
+        configs[1].optimizer.learning_rate = 1e30
+    made = together(configs, tmp_path)
+    summaries = [workdir.summary(run.folder) for run in made]
+    assert [chunk.FAILED in summary for summary in summaries] == [False, True, False]
+    assert "not finite at step" in summaries[1][chunk.FAILED]
+    assert not (made[1].folder / "model.safetensors").exists()
+
+
+def test_a_lane_logs_the_scores_of_a_run(tmp_path: Path) -> None:
+    config = variants(tmp_path)[0]
+    (made,) = together([config], tmp_path)
+    assert train.run(config, tmp_path / "alone") == 0
+    splits = ("source_test", "target_test")
+    found, expected = (
+        [r for r in read_metrics(folder / workdir.METRICS) if r["split"] in splits and r["step"]]
+        for folder in (made.folder, tmp_path / "alone")
+    )
+    assert [(r["step"], r["split"]) for r in found] == [(r["step"], r["split"]) for r in expected]
+    for one, other in zip(found, expected, strict=True):
+        for name in one["values"]:
+            np.testing.assert_allclose(one["values"][name], other["values"][name], rtol=1e-4)
+
+
+def test_other_strengths_are_the_same_program_and_other_shapes_are_not(tmp_path: Path) -> None:
+    config = variants(tmp_path)[0]
+    for key, value in {"method.width": 4, "batch_size": 8, "batch_norm": "frozen"}.items():
+        other = ConfigDict(config.to_dict())
+        other.update_from_flattened_dict({key: value})
+        assert lanes.program_of(other) != lanes.program_of(config), key
+
+
+@pytest.mark.parametrize(
+    ("count", "fitting", "devices", "expected"),
+    [(15, 100, 1, 15), (15, 10, 1, 8), (3, 100, 8, 8), (17, 1, 8, 8), (1, 1, 1, 1)],
+)
+def test_chunks_are_few_and_of_one_size(
+    count: int, fitting: int, devices: int, expected: int
+) -> None:
+    assert lanes.lanes_of_a_chunk(count, fitting, devices) == expected
+
+
+def test_a_pool_holds_every_example_once_and_knows_whose_it_is(tmp_path: Path) -> None:
+    prepared = [prepare(config, tmp_path) for config in variants(tmp_path)]
+    parts = [run.labelled for run in prepared]
+    together = pool(parts)
+    assert len(together.inputs) == len(np.unique(together.inputs, axis=0)) < sum(map(len, parts))
+    for part, places in zip(parts, together.places, strict=True):
+        np.testing.assert_array_equal(together.inputs[places], part.inputs)
+        np.testing.assert_array_equal(together.labels[places], part.labels)
