@@ -1,7 +1,25 @@
 """Every loss with its oracle and inputs: what the conformance tests run over."""
 
-from families import adversarial, classification, discrepancy, regularization, structure
+from families import (
+    adversarial,
+    classification,
+    consistency,
+    discrepancy,
+    norms,
+    regularization,
+    structure,
+    transport,
+)
 from families.common import Case
 
-FAMILIES = (classification, adversarial, discrepancy, structure, regularization)
+FAMILIES = (
+    classification,
+    adversarial,
+    discrepancy,
+    transport,
+    structure,
+    consistency,
+    norms,
+    regularization,
+)
 CASES: dict[str, Case] = {name: case for family in FAMILIES for name, case in family.CASES.items()}
