@@ -31,6 +31,8 @@ from jtl.losses.structure import (
     information_maximization,
     minimum_class_confusion,
 )
+from jtl.losses.transport import joint_transport, sinkhorn_plan
+from jtl.losses.wasserstein import gradient_penalty, sliced_wasserstein, wasserstein_critic
 
 __all__ = [
     "adaptive_feature_norm",
@@ -50,9 +52,11 @@ __all__ = [
     "entropy",
     "entropy_weights",
     "focal",
+    "gradient_penalty",
     "hard_feature_norm",
     "information_maximization",
     "joint_mmd",
+    "joint_transport",
     "l2_sp",
     "margin_disparity",
     "minimum_class_confusion",
@@ -60,5 +64,8 @@ __all__ = [
     "multilinear_map",
     "randomized_multilinear_map",
     "reverse_gradient",
+    "sinkhorn_plan",
+    "sliced_wasserstein",
     "virtual_adversarial",
+    "wasserstein_critic",
 ]
