@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from jtl.errors import UserError, nearest
-from jtl.ranges import COUNT, FRACTION, NATURAL, Range
+from jtl.ranges import COUNT, FLAG, FRACTION, NATURAL, POSITIVE, Range, one_of
 
 Settings = Mapping[str, tuple[float | str, Range]]
 """Default and range of what a config may set as ``method.NAME``."""
@@ -34,6 +34,49 @@ METHODS: Mapping[str, Entry] = {
         "jtl.methods.target_supervised:target_supervised", {"label_smoothing": (0.0, FRACTION)}
     ),
     "dann": Entry("jtl.methods.dann:dann", {"strength": (1.0, NATURAL), "width": (1024, COUNT)}),
+    "cdan": Entry(
+        "jtl.methods.cdan:cdan",
+        {
+            "strength": (1.0, NATURAL),
+            "width": (1024, COUNT),
+            "entropy": (False, FLAG),
+            "widest": (4096, NATURAL),
+            "projections": (1024, COUNT),
+        },
+    ),
+    "bsp": Entry(
+        "jtl.methods.bsp:bsp",
+        {
+            "strength": (1.0, NATURAL),
+            "spectral": (1e-4, NATURAL),
+            "base": ("cdan", one_of("dann", "cdan")),
+            "width": (1024, COUNT),
+        },
+    ),
+    "mcd": Entry("jtl.methods.mcd:mcd", {"repeats": (4, COUNT)}),
+    "mdd": Entry("jtl.methods.mdd:mdd", {"strength": (0.1, NATURAL), "margin": (4.0, POSITIVE)}),
+    "vada": Entry(
+        "jtl.methods.vada:vada",
+        {
+            "strength": (0.01, NATURAL),
+            "source_smoothness": (1.0, NATURAL),
+            "target_smoothness": (0.01, NATURAL),
+            "epsilon": (3.5, POSITIVE),
+            "width": (1024, COUNT),
+        },
+    ),
+    "dan": Entry("jtl.methods.dan:dan", {"strength": (1.0, NATURAL)}),
+    "jan": Entry("jtl.methods.jan:jan", {"strength": (1.0, NATURAL)}),
+    "deep_coral": Entry("jtl.methods.deep_coral:deep_coral", {"strength": (1.0, NATURAL)}),
+    "cmd": Entry("jtl.methods.cmd:cmd", {"strength": (1.0, NATURAL), "moments": (5, COUNT)}),
+    "afn": Entry("jtl.methods.afn:afn", {"strength": (0.05, NATURAL), "step": (1.0, POSITIVE)}),
+    "mcc": Entry(
+        "jtl.methods.mcc:mcc", {"strength": (1.0, NATURAL), "temperature": (2.5, POSITIVE)}
+    ),
+    "bnm": Entry("jtl.methods.bnm:bnm", {"strength": (1.0, NATURAL)}),
+    "entropy_minimization": Entry(
+        "jtl.methods.entropy_minimization:entropy_minimization", {"strength": (0.1, NATURAL)}
+    ),
 }
 """``method.name``."""
 

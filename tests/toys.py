@@ -11,6 +11,7 @@ from flax import nnx
 
 from jtl import losses, optimizers
 from jtl.methods.dann import dann
+from jtl.methods.mcd import mcd
 from jtl.methods.supervised import supervised
 from jtl.methods.target_supervised import target_supervised
 from jtl.models import heads
@@ -116,37 +117,9 @@ def small_mmd() -> Method:
     return Method((Phase(objective),), hyper={"strength": 1.0})
 
 
-def mcd() -> Method:
-    """Maximum classifier discrepancy (arXiv 1712.02560), as three alternating phases."""
-
-    def both(domain: Source | Target, scope: Scope) -> tuple[jax.Array, jax.Array]:
-        return domain.logits, scope.call("second_head", domain.features)
-
-    def supervise(source: Source, scope: Scope) -> jax.Array:
-        first, second = both(source, scope)
-        return (
-            losses.cross_entropy(first, source.labels) + losses.cross_entropy(second, source.labels)
-        ).mean()
-
-    def fit(source: Source, target: Target, scope: Scope) -> tuple[jax.Array, Terms]:
-        return supervise(source, scope), {}
-
-    def split_heads(source: Source, target: Target, scope: Scope) -> tuple[jax.Array, Terms]:
-        gap = losses.classifier_discrepancy(*both(target, scope))
-        return supervise(source, scope) - gap, {"discrepancy": gap}
-
-    def merge_features(source: Source, target: Target, scope: Scope) -> tuple[jax.Array, Terms]:
-        gap = losses.classifier_discrepancy(*both(target, scope))
-        return gap, {"discrepancy": gap}
-
-    return Method(
-        (
-            Phase(fit, reads=("source",)),
-            Phase(split_heads, trains=("head/.*", "second_head/.*")),
-            Phase(merge_features, trains=("backbone/.*", "bottleneck/.*"), repeats=2),
-        ),
-        networks={"second_head": heads.head(WIDTH, CLASSES)},
-    )
+def small_mcd() -> Method:
+    """Three alternating phases."""
+    return mcd(features=WIDTH, classes=CLASSES, repeats=2)
 
 
 def mean_teacher() -> Method:
@@ -193,7 +166,7 @@ METHODS: dict[str, Callable[[], Method]] = {
     "target_supervised": target_supervised,
     "dann": small_dann,
     "mmd": small_mmd,
-    "mcd": mcd,
+    "mcd": small_mcd,
     "mean_teacher": mean_teacher,
     "l2_start": l2_start,
 }

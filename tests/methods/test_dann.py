@@ -30,7 +30,7 @@ def value(
         forward=lambda *_: None,
     )
     return dann.objective(
-        Source(SOURCE, LABELS, source, LOGITS), Target(TARGET, target, LOGITS), scope
+        Source(SOURCE, LABELS, source, LOGITS, {}), Target(TARGET, target, LOGITS, {}), scope
     )
 
 

@@ -1,0 +1,169 @@
+"""One suite for every registered method: a new one is tested by being registered."""
+
+import functools
+import inspect
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from jtl import registry
+from jtl.types import Batch, Hyperparameters, Labelled, Method, Terms, TrainState, Unlabelled
+
+RULES = (("backbone/stem/.*", "freeze"), (".*", "train"))
+LENGTH, SOME, DEVICES, AXIS = 60, 3, 8, "devices"
+SEEDS = (0, 7)
+TOLERANCE = 1e-6
+CENTRES = 2.0 * np.eye(toys.CLASSES, toys.INPUTS)
+SHIFT = np.array([0.3, 0.3, 0.3, 1.0, -1.0])
+"""Of the target: little along what tells the classes apart, more along what does not."""
+
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "cdan with entropy": ("cdan", {"entropy": True}),
+    "cdan, randomised": ("cdan", {"widest": 0, "projections": toys.WIDTH}),
+    "bsp on dann": ("bsp", {"base": "dann"}),
+}
+CASES = {name: (name, {}) for name in registry.METHODS} | VARIANTS
+
+
+class Trained(NamedTuple):
+    """A run of a method: the state before each of the first steps, the last one, every metric."""
+
+    run: toys.Run
+    states: tuple[TrainState, ...]
+    end: TrainState
+    metrics: tuple[Terms, ...]
+
+
+def build(name: str, **settings: Any) -> Method:
+    """A method as a config would have it, at toy size."""
+    factory = registry.resolve("method", name)
+    accepted = inspect.signature(factory).parameters
+    sizes = {"features": toys.WIDTH, "classes": toys.CLASSES, "width": toys.WIDTH}
+    return factory(**{key: value for key, value in (sizes | settings).items() if key in accepted})
+
+
+@functools.cache
+def run(case: str) -> toys.Run:
+    name, settings = CASES[case]
+    method = build(name, **settings)
+    return toys.Run(toys.recipe(method, plain=True, rules=RULES, steps=LENGTH))
+
+
+@functools.cache
+def batch(step: int, *, size: int = 16) -> Batch:
+    """Three clusters, moved on the target."""
+    draw = np.random.default_rng(step)
+
+    def examples(shift: Any) -> tuple[np.ndarray, np.ndarray]:
+        labels = draw.integers(toys.CLASSES, size=size).astype(np.int32)
+        inputs = CENTRES[labels] + shift + 0.5 * draw.normal(size=(size, toys.INPUTS))
+        return inputs.astype(np.float32), labels
+
+    return Batch(Labelled(*examples(0.0)), Unlabelled(examples(SHIFT)[0]))
+
+
+def target_accuracy(state: TrainState) -> float:
+    draw = np.random.default_rng(10**6)
+    labels = draw.integers(toys.CLASSES, size=300)
+    inputs = CENTRES[labels] + SHIFT + 0.5 * draw.normal(size=(300, toys.INPUTS))
+    merged = {"backbone": {}} | state.params
+    merged["backbone"] = state.params["backbone"] | state.frozen["backbone"]
+    outputs, _ = toys.dense_model().apply(merged, {}, inputs, train=False, rng=None)
+    return float(np.mean(np.argmax(outputs.logits, axis=1) == labels))
+
+
+@pytest.fixture(scope="module", params=CASES)
+def trained(request: pytest.FixtureRequest) -> Trained:
+    made = run(request.param)
+    states, metrics = [made.start()], []
+    for index in range(LENGTH):
+        state, terms = made.step(states[-1], batch(index), made.hyper)
+        states.append(state)
+        metrics.append(jax.device_get(terms))
+    return Trained(made, tuple(states[: 2 * SOME + 1]), states[-1], tuple(metrics))
+
+
+def advance(step: Any, state: Any, start: int, hyper: Hyperparameters) -> Any:
+    """Some steps from a state."""
+    for index in range(start, start + SOME):
+        state, _ = step(state, batch(index), hyper)
+    return state
+
+
+def test_terms_are_named_and_finite_from_the_first_step(trained: Trained) -> None:
+    for metrics in trained.metrics:
+        assert all(np.shape(value) == () and np.isfinite(value) for value in metrics.values())
+    names = {name.rpartition("/")[2] for name in trained.metrics[0]}
+    reads_target = any("target" in phase.reads for phase in trained.run.recipe.method.phases)
+    assert not reads_target or names - {"loss", "gradient_norm", "task"}, "what adapts has a name"
+
+
+def test_the_task_is_learnt_and_the_target_not_lost(trained: Trained) -> None:
+    names = sorted(trained.metrics[0])
+    task = next((n for n in names if n.rpartition("/")[2] == "task"), "loss")
+    values = [float(metrics[task]) for metrics in trained.metrics]
+    assert np.mean(values[-5:]) < 0.5 * np.mean(values[:5]), task
+    assert target_accuracy(trained.end) > 0.85
+
+
+def test_frozen_parameters_stay_bit_identical_and_others_move(trained: Trained) -> None:
+    start = trained.states[0]
+    assert toys.same(start.frozen, trained.end.frozen) and jax.tree.leaves(start.frozen)
+    moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), start.params, trained.end.params)
+    assert all(jax.tree.leaves(moved)), moved
+
+
+def test_only_the_labels_of_the_source_are_there_and_they_are_read(trained: Trained) -> None:
+    assert Unlabelled._fields == ("inputs",)
+    start, given = trained.states[0], batch(0)
+    others = (given.source.labels + 1) % toys.CLASSES
+    changed = given._replace(source=given.source._replace(labels=others))
+    end, _ = trained.run.step(start, changed, trained.run.hyper)
+    assert not toys.same(end.params, trained.states[1].params)
+
+
+def test_a_run_goes_on_bit_for_bit_from_its_saved_state(trained: Trained) -> None:
+    saved = jax.tree.map(lambda leaf: np.array(leaf), trained.states[SOME])
+    end = advance(trained.run.step, saved, SOME, trained.run.hyper)
+    assert toys.same(end, trained.states[2 * SOME])
+
+
+@pytest.mark.parametrize("trained", registry.METHODS, indirect=True)
+def test_runs_vmapped_over_seeds_and_strengths_on_eight_devices_equal_single_ones(
+    trained: Trained,
+) -> None:
+    """One program for both, as compiling is what takes the time here."""
+    made = trained.run
+    lanes = [{key: factor * value for key, value in made.hyper.items()} for factor in (1.0, 0.5)]
+    starts = [made.start(seed) for seed in SEEDS]
+    expected = [
+        advance(made.step, state, 0, hyper) for state, hyper in zip(starts, lanes, strict=True)
+    ]
+    mesh = jax.make_mesh((DEVICES,), (AXIS,), axis_types=(AxisType.Auto,))
+    whole, parts = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(AXIS))
+    step = toys.jit(
+        jax.vmap(made.training.step, in_axes=(0, None, 0)),
+        in_shardings=(whole, parts, whole),
+        out_shardings=whole,
+    )
+    ends = advance(step, stacked(*starts), 0, stacked(*lanes))
+    assert len(ends.step.sharding.device_set) == DEVICES
+    for index, state in enumerate(expected):
+        assert_close(state, jax.tree.map(lambda leaf, i=index: leaf[i], ends))
+    assert toys.difference(expected[0].params, expected[1].params) > 0.1
+
+
+def stacked(*trees: Any) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def assert_close(expected: TrainState, found: TrainState) -> None:
+    # Momenta are sums of gradients that cancel, so rounding weighs more in them.
+    for part, times in {"params": 1, "memory": 1, "optimizer": 10}.items():
+        gap = toys.difference(getattr(expected, part), getattr(found, part))
+        assert gap < times * TOLERANCE, (part, gap)
