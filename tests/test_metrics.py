@@ -10,6 +10,7 @@ from sklearn import metrics as sk
 
 from jtl import metrics
 from jtl.errors import UserError
+from jtl.metrics import intervals
 
 
 def predictions(examples: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -184,9 +185,9 @@ def test_same_seed_same_interval_and_another_seed_another() -> None:
 
 
 def test_chunks_do_not_change_how_many_resamples_there_are() -> None:
-    rows = [len(weights) for weights in metrics._resample(1_000_000, 0, 6)]
+    rows = [len(weights) for weights in intervals.resample(1_000_000, 0, 6)]
     assert rows == [4, 2]
-    assert all((w.sum(1) == 1_000_000).all() for w in metrics._resample(1_000_000, 0, 2))
+    assert all((w.sum(1) == 1_000_000).all() for w in intervals.resample(1_000_000, 0, 2))
 
 
 def test_a_thousand_examples_take_less_than_a_second() -> None:

@@ -1,28 +1,23 @@
-"""What a classifier's probabilities are worth, with intervals. NumPy only.
+"""What a classifier's probabilities are worth.
 
-Every metric is a function of example weights, so that the value (all weights one) and its
+Most metrics are functions of example weights, so that the value (all weights one) and its
 bootstrap (weights that count how often an example was drawn) come from the same code.
 """
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from jtl.errors import UserError
+from jtl.metrics.checks import Labels, Probabilities, check
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "ece", "log_loss")
-"""What :func:`summarize` reports, in this order."""
+"""What :func:`jtl.metrics.summarize` reports, in this order."""
 BINS = 15
 """Equal-width bins of confidence in the calibration error, (k/15, (k+1)/15]."""
 SMALLEST = float(np.finfo(np.float32).eps)
 """Probabilities are clipped from below at 1.19e-7 in the log loss, which so never exceeds 15.9."""
-
-Probabilities = Float[np.ndarray, "examples classes"]
-Labels = Int[np.ndarray, " examples"]
-Interval = dict[str, float]
-"""``{"value", "low", "high"}``: a metric and its 95 % interval."""
 
 
 def accuracy(probabilities: Probabilities, labels: Labels) -> float:
@@ -74,6 +69,62 @@ def log_loss(probabilities: Probabilities, labels: Labels) -> float:
     return _value("log_loss", probabilities, labels)
 
 
+def brier(probabilities: Probabilities, labels: Labels) -> float:
+    """Mean squared distance between prediction and one-hot label (Brier, 1950).
+
+    ``mean_i sum_c (p_ic - [c = y_i])^2``, from 0 to 2. With two classes it is twice the score that
+    counts the positive class alone.
+
+    >>> brier(np.array([[1.0, 0.0], [0.5, 0.5]]), np.array([1, 0]))  # (2 + 0.5) / 2
+    1.25
+    """
+    probabilities, labels = check(probabilities, labels)
+    true = _of_labels(probabilities, labels)
+    return float(np.mean((probabilities**2).sum(1) - true**2 + (1 - true) ** 2))
+
+
+def per_class_accuracy(
+    probabilities: Probabilities, labels: Labels
+) -> Float[np.ndarray, " classes"]:
+    """Share of each class's examples that are recognised; NaN for a class without an example.
+
+    >>> per_class_accuracy(np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 0]))
+    array([ 1., nan])
+    """
+    counts = confusion_matrix(probabilities, labels)
+    with np.errstate(invalid="ignore"):  # a class without an example is 0 / 0 = NaN, as documented
+        return np.diagonal(counts) / counts.sum(1)
+
+
+def auroc(probabilities: Probabilities, labels: Labels) -> float:
+    """Area under the ROC curve: how often an example of a class is ranked above one of the others.
+
+    ``P(p of a positive > p of a negative)``, a tie counting half (Mann-Whitney). With two classes,
+    class 1 is the positive one; with more, each class in turn is, against all others, and the
+    result is the mean over the classes present in the labels.
+
+    Raises:
+      UserError: as :func:`check`; fewer than two classes, or all labels of one class, which leaves
+        nothing to rank.
+
+    >>> auroc(np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]]), np.array([0, 1, 0]))
+    0.5
+    """
+    probabilities, labels = check(probabilities, labels)
+    counts = np.bincount(labels, minlength=probabilities.shape[1])
+    if (counts > 0).sum() < 2:
+        raise UserError(
+            "auroc: all labels are of one class, so there is nothing to rank: give examples of two"
+        )
+    positives = [1] if len(counts) == 2 else np.flatnonzero(counts)
+    areas = []
+    for positive in positives:
+        rank_sum = _ranks(probabilities[:, positive])[labels == positive].sum()
+        mine, others = counts[positive], len(labels) - counts[positive]
+        areas.append((rank_sum - mine * (mine + 1) / 2) / (mine * others))
+    return float(np.mean(areas))
+
+
 def confusion_matrix(
     probabilities: Probabilities, labels: Labels
 ) -> Int[np.ndarray, "classes classes"]:
@@ -101,82 +152,16 @@ class Reliability(NamedTuple):
 def reliability(probabilities: Probabilities, labels: Labels) -> Reliability:
     """The bins behind :func:`ece`: mean confidence, accuracy and number of examples of each."""
     probabilities, labels = check(probabilities, labels)
-    facts = _facts(probabilities, labels)
-    counts = np.bincount(facts.bins, minlength=BINS)
+    known = facts(probabilities, labels)
+    counts = np.bincount(known.bins, minlength=BINS)
     with np.errstate(invalid="ignore"):  # an empty bin is 0 / 0 = NaN, as documented
-        confidence = np.bincount(facts.bins, facts.confidence, minlength=BINS) / counts
-        right = np.bincount(facts.bins, facts.correct, minlength=BINS) / counts
+        confidence = np.bincount(known.bins, known.confidence, minlength=BINS) / counts
+        right = np.bincount(known.bins, known.correct, minlength=BINS) / counts
     return Reliability(np.linspace(0, 1, BINS + 1), confidence, right, counts)
 
 
-def summarize(
-    probabilities: Probabilities, labels: Labels, *, seed: int = 0, resamples: int = 1000
-) -> dict[str, Interval]:
-    """All of :data:`METRICS`, each as ``{"value", "low", "high"}``.
-
-    The interval is the 95 % percentile bootstrap over examples: it says what another sample of
-    test examples would change, not what another training run would. The same seed gives the
-    same interval.
-
-    Args:
-      probabilities: [examples, classes], rows sum to one.
-      labels: [examples], from 0 to classes - 1.
-      seed: of the resampling.
-      resamples: how many times the examples are drawn again.
-
-    Raises:
-      UserError: as :func:`check`.
-    """
-    probabilities, labels = check(probabilities, labels)
-    facts = _facts(probabilities, labels)
-    values = _scores(facts, np.ones((1, len(labels))))
-    drawn = [_scores(facts, weights) for weights in _resample(len(labels), seed, resamples)]
-    summary = {}
-    for name in METRICS:
-        low, high = np.percentile(np.concatenate([scores[name] for scores in drawn]), [2.5, 97.5])
-        summary[name] = {"value": float(values[name][0]), "low": float(low), "high": float(high)}
-    return summary
-
-
-def check(
-    probabilities: Probabilities, labels: Labels
-) -> tuple[Float[np.ndarray, "examples classes"], Int[np.ndarray, " examples"]]:
-    """Returns probabilities as float64 and labels as int64, or raises.
-
-    Raises:
-      UserError: no example; shapes that do not belong together; NaN; rows that are no
-        distribution (logits, say); a label that is not a class.
-    """
-    probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
-    if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1]:
-        raise UserError(
-            f"probabilities of shape {probabilities.shape} and labels of shape {labels.shape} "
-            "do not belong together: give [examples, classes] and [examples]"
-        )
-    if not len(labels):
-        raise UserError("no example to evaluate: the split is empty; choose another split")
-    broken = np.flatnonzero(~np.isfinite(probabilities).all(1))
-    if len(broken):
-        raise UserError(
-            f"probabilities of {len(broken)} of {len(labels)} examples are not finite "
-            f"(first: example {broken[0]}): training diverged; lower the learning rate"
-        )
-    if probabilities.min() < 0 or np.abs(probabilities.sum(1) - 1).max() > 1e-2:
-        raise UserError("probabilities do not sum to one in each row: apply softmax to logits")
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(f"labels are {labels.dtype}: give integers from 0 to classes - 1")
-    classes = probabilities.shape[1]
-    outside = np.flatnonzero((labels < 0) | (labels >= classes))
-    if len(outside):
-        raise UserError(
-            f"label {labels[outside[0]]} of example {outside[0]} is not one of the {classes} "
-            f"classes: labels go from 0 to {classes - 1}"
-        )
-    return probabilities, labels.astype(np.int64)
-
-
-class _Facts(NamedTuple):
-    """What the metrics need to know of each example; the classes are not expanded."""
+class Facts(NamedTuple):
+    """What weighted metrics need to know of each example; the classes are not expanded."""
 
     classes: int
     labels: Labels
@@ -187,11 +172,12 @@ class _Facts(NamedTuple):
     losses: Float[np.ndarray, " examples"]
 
 
-def _facts(probabilities: Probabilities, labels: Labels) -> _Facts:
+def facts(probabilities: Probabilities, labels: Labels) -> Facts:
+    """Derives :class:`Facts` from what :func:`jtl.metrics.check` returned."""
     predictions = probabilities.argmax(1)
     confidence = probabilities.max(1)
-    true = np.take_along_axis(probabilities, labels[:, None], 1)[:, 0]
-    return _Facts(
+    true = _of_labels(probabilities, labels)
+    return Facts(
         classes=probabilities.shape[1],
         labels=labels,
         predictions=predictions,
@@ -202,21 +188,21 @@ def _facts(probabilities: Probabilities, labels: Labels) -> _Facts:
     )
 
 
-def _scores(
-    facts: _Facts, weights: Float[np.ndarray, "resamples examples"]
+def scores(
+    known: Facts, weights: Float[np.ndarray, "resamples examples"]
 ) -> dict[str, Float[np.ndarray, " resamples"]]:
     """Every metric under every row of example weights."""
     total = weights.sum(1)
-    labelled = _sum_by(weights, facts.labels, facts.classes)
-    predicted = _sum_by(weights, facts.predictions, facts.classes)
-    right = _sum_by(weights * facts.correct, facts.labels, facts.classes)
-    gap = _sum_by(weights * (facts.correct - facts.confidence), facts.bins, BINS)
+    labelled = _sum_by(weights, known.labels, known.classes)
+    predicted = _sum_by(weights, known.predictions, known.classes)
+    right = _sum_by(weights * known.correct, known.labels, known.classes)
+    gap = _sum_by(weights * (known.correct - known.confidence), known.bins, BINS)
     return {
-        "accuracy": weights @ facts.correct / total,
+        "accuracy": weights @ known.correct / total,
         "balanced_accuracy": _mean_where(right, labelled),
         "macro_f1": _mean_where(2 * right, labelled + predicted),
         "ece": np.abs(gap).sum(1) / total,
-        "log_loss": weights @ facts.losses / total,
+        "log_loss": weights @ known.losses / total,
     }
 
 
@@ -241,20 +227,17 @@ def _mean_where(
     return ratios.sum(1) / there.sum(1)
 
 
-def _resample(
-    examples: int, seed: int, resamples: int
-) -> Iterator[Float[np.ndarray, "chunk examples"]]:
-    """Counts of how often each example is drawn, in chunks of at most about 32 MB."""
-    generator = np.random.default_rng(seed)
-    chunk = max(1, 4_000_000 // examples)
-    for start in range(0, resamples, chunk):
-        rows = min(chunk, resamples - start)
-        drawn = generator.integers(examples, size=(rows, examples))
-        drawn += np.arange(rows)[:, None] * examples
-        counts = np.bincount(drawn.ravel(), minlength=rows * examples)
-        yield counts.reshape(rows, examples).astype(np.float64)
+def _of_labels(probabilities: Probabilities, labels: Labels) -> Float[np.ndarray, " examples"]:
+    """The probability that each example gets for its label."""
+    return np.take_along_axis(probabilities, labels[:, None], 1)[:, 0]
+
+
+def _ranks(values: Float[np.ndarray, " examples"]) -> Float[np.ndarray, " examples"]:
+    """Ranks from 1 on; equal values share the mean of theirs."""
+    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (counts.cumsum() - (counts - 1) / 2)[which]
 
 
 def _value(name: str, probabilities: Probabilities, labels: Labels) -> float:
-    facts = _facts(*check(probabilities, labels))
-    return float(_scores(facts, np.ones((1, len(facts.labels))))[name][0])
+    known = facts(*check(probabilities, labels))
+    return float(scores(known, np.ones((1, len(known.labels))))[name][0])
