@@ -58,6 +58,14 @@ def test_focal_with_gamma_zero_is_cross_entropy() -> None:
     )
 
 
+def test_the_focus_may_be_mapped_over() -> None:
+    logits, labels = jnp.array([[1.0, 2.0, -1.0]]), jnp.array([0])
+    gammas = jnp.array([0.0, 0.5, 2.0])
+    p = np.exp(1) / np.exp([1, 2, -1]).sum()
+    mapped = jax.vmap(lambda gamma: focal(logits, labels, gamma=gamma)[0])(gammas)
+    np.testing.assert_allclose(mapped, -((1 - p) ** gammas) * np.log(p), rtol=1e-5)
+
+
 def test_an_excluded_class_costs_nothing_unless_it_is_the_label() -> None:
     logits = jnp.array([[0.0, -INF, 0.0], [0.0, -INF, 0.0]])
     losses = cross_entropy(logits, jnp.array([0, 1]))
@@ -96,7 +104,8 @@ def test_no_gradient_reaches_the_teacher_nor_depends_on_temperature_in_size() ->
         lambda: cross_entropy(jnp.zeros((2, 3)), jnp.zeros(1, jnp.int32)),
         lambda: cross_entropy(jnp.zeros((2, 3)), jnp.zeros(2)),
         lambda: cross_entropy(jnp.zeros(3), jnp.zeros(3, jnp.int32)),
-        lambda: cross_entropy(jnp.zeros((1, 3)), jnp.array([0]), label_smoothing=1.5),
+        lambda: cross_entropy(jnp.zeros((1, 3)), jnp.array([0]), label_smoothing=1.0),
+        lambda: cross_entropy(jnp.zeros((1, 3)), jnp.array([0]), label_smoothing=-0.1),
         lambda: focal(jnp.zeros((1, 3)), jnp.array([0]), gamma=-1.0),
         lambda: entropy(jnp.zeros(3)),
         lambda: distillation(jnp.zeros((1, 3)), jnp.zeros((2, 3)), temperature=1.0),

@@ -22,6 +22,9 @@ def worst(apply: Callable, inputs: jax.Array, epsilon: float = 0.5, **options: o
     return virtual_adversarial(apply, inputs, KEY, epsilon=epsilon, **options)
 
 
+fast_worst = jax.jit(lambda inputs: worst(network, inputs))
+
+
 @given(rows, rows, st.floats(0, 1, width=32), st.floats(0, 1, width=32))
 def test_a_higher_threshold_never_costs_more(
     weak: np.ndarray, strong: np.ndarray, first: float, second: float
@@ -92,9 +95,6 @@ def test_the_move_is_worse_than_random_ones() -> None:
 @given(arrays(np.float32, (4, 4), elements=st.floats(-3, 3, width=32)))
 def test_the_divergence_is_not_negative(inputs: np.ndarray) -> None:
     assert fast_worst(inputs) >= -1e-6
-
-
-fast_worst = jax.jit(lambda inputs: worst(network, inputs))
 
 
 def test_a_constant_network_costs_nothing_and_has_gradient_zero() -> None:

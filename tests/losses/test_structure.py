@@ -60,6 +60,27 @@ def test_weights_of_examples_carry_no_gradient() -> None:
     assert jnp.abs(gradient[1:]).max() < 1e-6
 
 
+def test_equal_predictions_have_the_nuclear_norms_smallest_subgradient() -> None:
+    """Of rank 1 the nuclear norm is Frobenius', whose gradient none but the row's direction has."""
+    logits = jnp.tile(jnp.array([[1.0, 0.0, -1.0]]), (5, 1))
+
+    def frobenius(z: jax.Array) -> jax.Array:
+        return -jnp.sqrt((jax.nn.softmax(z) ** 2).sum()) / len(z)
+
+    value, gradient = jax.value_and_grad(batch_nuclear_norm)(logits)
+    np.testing.assert_allclose(value, frobenius(logits), rtol=1e-6)
+    np.testing.assert_allclose(gradient, jax.grad(frobenius)(logits), atol=1e-6)
+
+
+@pytest.mark.usefixtures("without_type_checks")
+@every_loss
+@pytest.mark.parametrize("where", [np.ones(3, bool), np.ones(2), np.ones((2, 1), bool)])
+def test_a_mask_that_does_not_fit_is_an_error(loss: object, where: np.ndarray) -> None:
+    assert callable(loss)
+    with pytest.raises(UserError, match="one boolean for each of 2 rows"):
+        loss(jnp.zeros((2, 3)), where=where)
+
+
 @pytest.mark.usefixtures("without_type_checks")
 @every_loss
 def test_wrong_shapes_are_errors(loss: object) -> None:
