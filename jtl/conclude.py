@@ -42,7 +42,7 @@ def predict_tests(run: Run, state: TrainState, predict: evaluate.Predict) -> Pre
 def write_model(run: Run, state: TrainState) -> None:
     """Writes the whole model, the frozen prefix with it."""
     params = partition.merge(state.params, state.frozen)
-    saved.write(run.folder, *run.net.whole(params, state.stats))
+    saved.write(run.folder, *run.net.whole(params, state.stats), run.net.backbone)
 
 
 def summarize(run: Run, predicted: Predicted, seconds: float) -> dict[str, Any]:

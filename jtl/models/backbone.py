@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from jtl.errors import UserError
 from jtl.models.chain import Blocks
 from jtl.types import Params, Preprocess, Stats
 
@@ -18,6 +19,7 @@ class Backbone:
         batch norm averages, under ``pmap``.
       preprocess: how it wants its images; None where its inputs are vectors.
       width: the number of features.
+      architecture: what ``random:`` calls its blocks; "" where there are none.
       weights: parameters and statistics by block name to start from; None starts at random.
       origin: the file or package of the weights, for the manifest; "" where there are none.
       sha256: of that file's bytes, in hexadecimal; "" where there is none.
@@ -30,7 +32,27 @@ class Backbone:
     blocks: Callable[..., Blocks]
     preprocess: Preprocess | None
     width: int
+    architecture: str = ""
     weights: tuple[Params, Stats] | None = None
     origin: str = ""
     sha256: str = ""
     salt: int = 0
+
+
+def image_side(wanted: int, *, own: int, smallest: int, name: str) -> int:
+    """The side of the images that a backbone gets, in pixels.
+
+    Args:
+      wanted: by the user; 0 leaves it to the backbone.
+      own: of the backbone.
+      smallest: that the backbone can tell something from.
+      name: of the backbone.
+
+    Raises:
+      UserError: ``wanted`` is below ``smallest``.
+    """
+    if 0 < wanted < smallest:
+        raise UserError(
+            f"model.image_size is {wanted}; {name} takes images of {smallest} pixels or more"
+        )
+    return wanted or own

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jtl.models.adapter import from_nnx
-from jtl.models.backbone import Backbone
+from jtl.models.backbone import Backbone, image_side
 from jtl.models.chain import Blocks
 from jtl.models.layers import Conv, Images, max_pool
 from jtl.types import Preprocess
@@ -26,13 +26,15 @@ def backbone(*, image_size: int = 0, width: int = 32) -> Backbone:
     """The backbone, starting at random.
 
     Args:
-      image_size: side of the input in pixels; 0 is 28.
+      image_size: side of the input in pixels, at least 4; 0 is 28.
       width: channels of the first block; the second has twice, the features have four times as
         many. A multiple of 4; the tests use 4.
     """
-    size = image_size or SIZE
+    # Halved twice.
+    size = image_side(image_size, own=SIZE, smallest=4, name=NAME)
     preprocess = Preprocess(size, 1, (MEAN,), (STD,), "bilinear")
-    return Backbone(NAME, partial(blocks, size=size, width=width), preprocess, 4 * width)
+    build = partial(blocks, size=size, width=width)
+    return Backbone(NAME, build, preprocess, 4 * width, architecture=NAME)
 
 
 def blocks(*, size: int = SIZE, width: int = 32, axis_name: str | None = None) -> Blocks:

@@ -7,6 +7,7 @@ to 255; SAME padding as in TensorFlow; 1280 features.
 
 import hashlib
 import re
+from dataclasses import replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +20,7 @@ from flax import nnx
 from jtl.errors import UserError
 from jtl.models import heads
 from jtl.models.adapter import from_nnx
-from jtl.models.backbone import Backbone
+from jtl.models.backbone import Backbone, image_side
 from jtl.models.chain import Blocks, chain
 from jtl.models.layers import Conv, Depthwise, Images, Pointwise
 from jtl.models.torch_file import read_state_dict
@@ -61,11 +62,13 @@ def backbone(*, image_size: int = 0) -> Backbone:
     """EfficientNet-Lite0 starting at random.
 
     Args:
-      image_size: side of the input in pixels; 0 is 128. (The weights were trained at 224, which
-        costs three times as much.)
+      image_size: side of the input in pixels, at least 32; 0 is 128. (The weights were trained at
+        224, which costs three times as much.)
     """
-    preprocess = Preprocess(image_size or 128, 3, (MEAN,) * 3, (STD,) * 3, "bicubic")
-    return Backbone(NAME, blocks, preprocess, WIDTH)
+    # Halved five times.
+    size = image_side(image_size, own=128, smallest=32, name=NAME)
+    preprocess = Preprocess(size, 3, (MEAN,) * 3, (STD,) * 3, "bicubic")
+    return Backbone(NAME, blocks, preprocess, WIDTH, architecture=NAME)
 
 
 def pretrained(*, image_size: int = 0) -> Backbone:
@@ -74,15 +77,13 @@ def pretrained(*, image_size: int = 0) -> Backbone:
     Raises:
       UserError: the package is absent, or its file is not the one that jtl was tested with.
     """
+    random = backbone(image_size=image_size)
     params, stats = read_weights()
     params = {name: leaves for name, leaves in params.items() if name != "head"}
-    random = backbone(image_size=image_size)
-    return Backbone(
-        PACKAGE,
-        random.blocks,
-        random.preprocess,
-        WIDTH,
-        (params, stats),
+    return replace(
+        random,
+        name=PACKAGE,
+        weights=(params, stats),
         origin=f"package:{PACKAGE}=={metadata.version(PACKAGE)}",
         sha256=SHA256,
     )

@@ -1,10 +1,10 @@
 """The model that a run leaves: one safetensors file with the names of jtl's own paths."""
 
 import hashlib
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -15,11 +15,30 @@ from jtl.models.backbone import Backbone
 from jtl.models.chain import chain
 from jtl.types import Params, Stats
 
-FILE = "model.safetensors"
+
+class Saved(NamedTuple):
+    """What the file of a finished run holds.
+
+    Attributes:
+      params: by block.
+      stats: by block.
+      architecture: of the backbone, as :class:`jtl.models.backbone.Backbone` has it.
+      image_size: side of the images that it was trained on; 0 for vectors.
+      sha256: of the file.
+    """
+
+    params: Params
+    stats: Stats
+    architecture: str
+    image_size: int
+    sha256: str
 
 
-def write(folder: Path, params: Params, stats: Stats) -> Path:
-    """Writes ``params/...`` and ``stats/...``, atomically; returns the file."""
+def write(folder: Path, params: Params, stats: Stats, found: Backbone) -> Path:
+    """Writes ``params/...`` and ``stats/...``, atomically; returns the file.
+
+    The file also names the architecture of the backbone, so that nothing else is needed to use it.
+    """
     from safetensors.numpy import save  # only runs that end need it
 
     tensors = {
@@ -27,85 +46,86 @@ def write(folder: Path, params: Params, stats: Stats) -> Path:
         for kind, tree in (("params", params), ("stats", stats))
         for path, leaf in partition.walk(tree)
     }
-    file = folder / FILE
-    temporary = folder / f".{FILE}.{os.getpid()}.tmp"
-    temporary.write_bytes(save(tensors))
+    size = found.preprocess.size if found.preprocess else 0
+    metadata = {"architecture": found.architecture, "image_size": str(size)}
+    file = folder / registry.MODEL
+    temporary = folder / f".{file.name}.{os.getpid()}.tmp"
+    temporary.write_bytes(save(tensors, metadata))
     temporary.replace(file)
     return file
 
 
-def read(folder: Path) -> tuple[Params, Stats, str]:
-    """The parameters, statistics and sha256 of a finished run.
+def read(folder: Path) -> Saved:
+    """The model of a finished run.
 
     Raises:
-      UserError: the run has not finished, or the file is damaged.
+      UserError: the run has not finished, or the file is damaged or says too little.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
+    from safetensors import SafetensorError, safe_open
 
-    file = folder / FILE
+    file = folder / registry.MODEL
     if not file.exists():
-        raise UserError(f"{folder} holds no {FILE}: finish that run first, or name another")
-    content = file.read_bytes()
+        raise UserError(f"{folder} holds no {file.name}: finish that run first, or name another")
+    trees: dict[str, Params] = {"params": {}, "stats": {}}
     try:
-        tensors = load(content)
+        with safe_open(file, framework="numpy") as opened:
+            metadata = opened.metadata() or {}
+            for name in opened.keys():  # noqa: SIM118 -- it is no dictionary
+                kind, _, path = name.partition("/")
+                *parents, last = path.split("/")
+                tree = trees[kind]
+                for key in parents:
+                    tree = tree.setdefault(key, {})
+                tree[last] = opened.get_tensor(name)
     except SafetensorError as error:
         raise UserError(
             f"{file} is damaged ({error}); run {folder} again in a new folder"
         ) from error
-    trees: dict[str, Params] = {"params": {}, "stats": {}}
-    for name, leaf in tensors.items():
-        kind, _, path = name.partition("/")
-        *parents, last = path.split("/")
-        tree = trees[kind]
-        for key in parents:
-            tree = tree.setdefault(key, {})
-        tree[last] = leaf
-    return trees["params"], trees["stats"], hashlib.sha256(content).hexdigest()
+    if not {"architecture", "image_size"} <= metadata.keys():
+        raise UserError(f"{file} does not say which backbone it holds; train that run again")
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    size = int(metadata["image_size"])
+    return Saved(trees["params"], trees["stats"], metadata["architecture"], size, sha256)
 
 
 def backbone(folder: str, *, image_size: int = 0) -> Backbone:
     """The backbone of a finished run, with the weights it ended with.
 
     Args:
-      folder: the run's workdir.
+      folder: the run's workdir; nothing outside it is read.
       image_size: side of the input in pixels; 0 is that run's own.
 
     Raises:
-      UserError: the run is not finished, or its backbone's weights do not fit.
+      UserError: the run is not finished, has no backbone, or one whose weights do not fit.
     """
-    reference, size = _architecture(Path(folder))
-    kind, name = registry.split("backbone", reference, f"{folder}: model.backbone")
-    found: Backbone = registry.resolve("backbone", kind)(name, image_size=image_size or size)
-    params, stats, sha256 = read(Path(folder))
+    model = read(Path(folder))
+    if not model.architecture:
+        raise UserError(
+            f"model.backbone: {folder} was trained on vectors and has no backbone; name another "
+            "run, or write features:WIDTH"
+        )
+    build = registry.resolve("architecture", model.architecture, f"the backbone of {folder}")
+    found: Backbone = build(image_size=image_size or model.image_size)
     shapes = jax.eval_shape(chain(found.blocks()).init, jax.random.key(0))
-    given = params.get("backbone", {}), stats.get("backbone", {})
+    given = model.params.get("backbone", {}), model.stats.get("backbone", {})
     for wanted, loaded in zip(shapes, given, strict=True):
         _check_fit(wanted, loaded, folder)
     count = sum(1 for tree in given for _ in partition.walk(tree))
-    skipped = ", ".join(sorted(key for key in params if key != "backbone"))
+    skipped = ", ".join(sorted(key for key in model.params if key != "backbone"))
     print(f"backbone of {folder}: loaded all {count} arrays, skipped {skipped}; the rest is new")
-    salt = int(sha256[:8], 16)
-    return replace(found, weights=given, origin=f"run:{folder}", sha256=sha256, salt=salt)
+    salt = int(model.sha256[:8], 16)
+    return replace(found, weights=given, origin=f"run:{folder}", sha256=model.sha256, salt=salt)
 
 
-def _architecture(folder: Path) -> tuple[str, int]:
-    """The backbone that a run was trained on, and the side of its images."""
-    file = folder / "config.json"
-    if not file.exists():
-        raise UserError(f"{folder} holds no run; train it first, or name another")
-    model = json.loads(file.read_text())["model"]
-    return model["backbone"], model["image_size"]
-
-
-def _check_fit(wanted: Params, loaded: Params, folder: str) -> None:
+def _check_fit(wanted: Params, loaded: Params, what: str) -> None:
     expected, found = dict(partition.walk(wanted)), dict(partition.walk(loaded))
     problems = [f"{path} is missing" for path in expected if path not in found]
-    problems += [f"{path} is not of this backbone" for path in found if path not in expected]
+    problems += [f"{path} is not of this model" for path in found if path not in expected]
     problems += [
         f"{path} is {found[path].shape}, not {leaf.shape}"
         for path, leaf in expected.items()
         if path in found and found[path].shape != leaf.shape
     ]
     if problems:
-        raise UserError(f"the backbone of {folder} does not fit: {'; '.join(problems)}")
+        shown = "; ".join(problems[:5]) + ("; ..." if problems[5:] else "")
+        raise UserError(f"{what} does not fit: {shown}")

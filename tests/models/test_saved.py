@@ -1,42 +1,47 @@
 """The model that a run leaves, and a backbone taken from it."""
 
-import json
+import hashlib
+import shutil
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from jtl import build
+from jtl import build, registry
 from jtl.configuration import defaults
 from jtl.errors import UserError
 from jtl.models import saved
 from jtl.models.chain import chain
 from jtl.models.digits_convnet import backbone as digits
+from jtl.models.zoo import vectors
 from jtl.network import Start
+
+HEAD = {"bias": np.zeros(3, np.float32)}
 
 
 def leave_run(folder: Path, *, size: int = 0, drop: str = "", reshape: str = "") -> dict:
     """Writes what a run on the digits backbone leaves; returns its backbone's parameters."""
     folder.mkdir()
-    model = {"backbone": "random:digits-convnet", "image_size": size}
-    (folder / "config.json").write_text(json.dumps({"model": model}))
-    params, _ = chain(digits().blocks()).init(jax.random.key(1))
+    found = digits(image_size=size)
+    params, _ = chain(found.blocks()).init(jax.random.key(1))
     left = {name: dict(block) for name, block in params.items() if name != drop}
     if reshape:
         left[reshape] = {"conv": {"kernel": np.zeros((1, 1, 1, 1), np.float32)}}
-    saved.write(folder, {"backbone": left, "head": {"bias": np.zeros(3, np.float32)}}, {})
+    saved.write(folder, {"backbone": left, "head": HEAD}, {}, found)
     return params
 
 
 def test_parameters_and_statistics_come_back_as_they_were(tmp_path):
     params = {"a": {"b": np.arange(6, dtype=np.float32).reshape(2, 3)}}
     stats = {"a": {"norm": {"mean": np.ones(3, np.float32)}}}
-    saved.write(tmp_path, params, stats)
-    found_params, found_stats, sha256 = saved.read(tmp_path)
-    np.testing.assert_array_equal(found_params["a"]["b"], params["a"]["b"])
-    np.testing.assert_array_equal(found_stats["a"]["norm"]["mean"], stats["a"]["norm"]["mean"])
-    assert len(sha256) == 64
+    file = saved.write(tmp_path, params, stats, digits(image_size=20))
+    model = saved.read(tmp_path)
+    np.testing.assert_array_equal(model.params["a"]["b"], params["a"]["b"])
+    np.testing.assert_array_equal(model.stats["a"]["norm"]["mean"], stats["a"]["norm"]["mean"])
+    assert (model.architecture, model.image_size) == ("digits-convnet", 20)
+    assert model.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def test_a_backbone_comes_from_a_finished_run_and_says_what_it_took(tmp_path, capsys):
@@ -47,18 +52,38 @@ def test_a_backbone_comes_from_a_finished_run_and_says_what_it_took(tmp_path, ca
     assert "loaded all 9 arrays, skipped head" in capsys.readouterr().out
 
 
+def test_a_run_needs_the_folder_of_the_run_it_started_from_and_no_other(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    params = leave_run(first, size=20)
+    found = saved.backbone(str(first))
+    second.mkdir()
+    saved.write(second, {"backbone": found.weights[0], "head": HEAD}, found.weights[1], found)
+    shutil.rmtree(first)
+    again = saved.backbone(str(second))
+    jax.tree.map(np.testing.assert_array_equal, again.weights[0], jax.device_get(params))
+    assert (again.preprocess, again.name) == (found.preprocess, "digits-convnet")
+
+
 def test_an_unfinished_run_is_no_backbone(tmp_path):
-    leave_run(tmp_path / "run")
-    (tmp_path / "run" / saved.FILE).unlink()
     with pytest.raises(UserError, match=r"holds no model\.safetensors: finish that run first"):
-        saved.backbone(str(tmp_path / "run"))
-    with pytest.raises(UserError, match="holds no run"):
+        saved.backbone(str(tmp_path))
+
+
+def test_a_run_on_vectors_has_no_backbone(tmp_path):
+    saved.write(tmp_path, {"head": HEAD}, {}, vectors("8"))
+    with pytest.raises(UserError, match="was trained on vectors and has no backbone"):
+        saved.backbone(str(tmp_path))
+
+
+def test_a_file_that_does_not_name_its_backbone_is_refused(tmp_path):
+    save_file({"params/head/bias": HEAD["bias"]}, tmp_path / registry.MODEL)
+    with pytest.raises(UserError, match="does not say which backbone it holds"):
         saved.backbone(str(tmp_path))
 
 
 def test_a_damaged_model_is_named(tmp_path):
     leave_run(tmp_path / "run")
-    file = tmp_path / "run" / saved.FILE
+    file = tmp_path / "run" / registry.MODEL
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(UserError, match=r"model\.safetensors is damaged"):
         saved.backbone(str(tmp_path / "run"))
