@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from jtl.errors import UserError
-from jtl.losses import coral, mmd
+from jtl.losses import joint_mmd, mmd
 
 rows = arrays(np.float32, (4, 2), elements=st.floats(-5, 5, width=32))
 more_rows = arrays(np.float32, (6, 2), elements=st.floats(-5, 5, width=32))
 fast_mmd = jax.jit(mmd, static_argnames="estimator")
-fast_coral = jax.jit(coral)
 
 S, T = jnp.float32(SOURCE), jnp.float32(TARGET)
 
@@ -30,21 +29,9 @@ def test_mmd_is_positive_symmetric_and_blind_to_order(
     np.testing.assert_allclose(fast_mmd(source, target[order]), value, atol=1e-5)
 
 
-@given(rows, more_rows, arrays(np.float32, (1, 2), elements=st.floats(-5, 5, width=32)))
-def test_coral_is_positive_symmetric_and_blind_to_shifts(
-    source: np.ndarray, target: np.ndarray, shift: np.ndarray
-) -> None:
-    value = fast_coral(source, target)
-    assert value >= 0
-    np.testing.assert_allclose(fast_coral(target, source), value, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(fast_coral(source, target + shift), value, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize("discrepancy", [mmd, coral])
-def test_equal_samples_are_at_distance_zero(discrepancy: object) -> None:
-    assert callable(discrepancy)
-    np.testing.assert_allclose(jax.jit(discrepancy)(S, S), 0, atol=1e-6)
-    np.testing.assert_allclose(jax.jit(discrepancy)(S + 100, S + 100), 0, atol=1e-6)
+def test_equal_samples_are_at_distance_zero() -> None:
+    np.testing.assert_allclose(fast_mmd(S, S), 0, atol=1e-6)
+    np.testing.assert_allclose(fast_mmd(S + 100, S + 100), 0, atol=1e-6)
 
 
 def test_mmd_is_as_exact_far_from_the_origin() -> None:
@@ -80,6 +67,38 @@ def test_one_far_outlier_leaves_the_gradient_of_the_others_alive() -> None:
     assert (jnp.abs(gradient[1:]).max(axis=1) > 1e-4).all()
 
 
+@pytest.mark.parametrize("estimator", ["biased", "unbiased", "linear"])
+def test_joint_mmd_of_one_layer_is_mmd_and_a_constant_layer_changes_nothing(estimator: str) -> None:
+    value = fast_mmd(S, T, estimator=estimator)
+    np.testing.assert_allclose(joint_mmd([S], [T], estimator=estimator), value, rtol=1e-5)
+    layers = [S, jnp.ones((8, 2))], [T, jnp.ones((16, 2))]
+    np.testing.assert_allclose(joint_mmd(*layers, estimator=estimator), value, atol=1e-6)
+
+
+def test_joint_mmd_sees_a_dependence_that_no_layer_shows_alone() -> None:
+    """Features and predictions are distributed alike in both domains, but go together in one."""
+    features = jnp.array([[0.0], [0.0], [1.0], [1.0]])
+    together, crossed = features, jnp.array([[0.0], [1.0], [0.0], [1.0]])
+    np.testing.assert_allclose(mmd(together, crossed), 0, atol=1e-6)
+    assert joint_mmd([features, together], [features, crossed]) > 0.05
+
+
+def test_linear_estimates_read_whole_pairs_of_rows_that_count() -> None:
+    where = jnp.arange(8) != 3
+    rows = S[jnp.flatnonzero(where)]
+    found = fast_mmd(S, T, estimator="linear", source_where=where)
+    np.testing.assert_allclose(found, fast_mmd(rows, T, estimator="linear"), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("estimator", "rows"), [("unbiased", 1), ("linear", 1), ("biased", 0)])
+def test_too_few_rows_that_count_make_the_loss_zero(estimator: str, rows: int) -> None:
+    value, gradient = jax.value_and_grad(mmd)(
+        S, T, estimator=estimator, source_where=jnp.arange(8) < rows
+    )
+    assert value == 0
+    assert not gradient.any()
+
+
 @pytest.mark.usefixtures("without_type_checks")
 @pytest.mark.parametrize(
     "call",
@@ -90,8 +109,14 @@ def test_one_far_outlier_leaves_the_gradient_of_the_others_alive() -> None:
         lambda: mmd(S[:1], T, estimator="unbiased"),
         lambda: mmd(S[:1], T, estimator="linear"),
         lambda: mmd(S, T, estimator="quadratic"),
-        lambda: coral(S[:1], T),
-        lambda: coral(S, T[:, :2]),
+        lambda: mmd(S, T, source_where=jnp.ones(16, bool)),
+        lambda: mmd(S, T, source_where=jnp.ones(8)),
+        lambda: joint_mmd([], []),
+        lambda: joint_mmd([S], [T, T]),
+        lambda: joint_mmd([S], [T], bandwidths=[None, None]),
+        lambda: joint_mmd([S, S[:4]], [T, T]),
+        lambda: joint_mmd([S, S], [T, T[:4]]),
+        lambda: joint_mmd([S], [T[:, :2]]),
     ],
 )
 def test_wrong_arguments_are_errors(call: object) -> None:
