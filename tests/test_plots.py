@@ -45,14 +45,14 @@ def records(steps: int = 200) -> list[dict]:
 
 
 def test_learning_curves_draw_what_the_records_hold() -> None:
-    figure = plots.learning_curves(records(), best_step=150)
+    figure = plots.learning_curves(records())
     drawn(figure)
     left, right = figure.axes
     steps, accuracy = left.lines[0].get_data()
     np.testing.assert_allclose(steps, [50, 100, 150, 200])
     np.testing.assert_allclose(accuracy, [0.25, 0.5, 0.75, 1.0])
     np.testing.assert_allclose(right.lines[0].get_ydata()[:2], [1.0, 0.5])
-    assert "kept: step 150" in texts(figure) and "target test 100.0 %" in texts(figure)
+    assert "target test 100.0 %" in texts(figure)
     assert not any("learning rate" in text for text in texts(figure))
 
 
@@ -188,8 +188,7 @@ def test_a_perfect_model_has_no_mistakes_to_show() -> None:
 
 def test_accuracy_by_shots_draws_mean_and_deviation() -> None:
     figure = plots.accuracy_by_shots(
-        {"probe": {1: [0.4, 0.6], 20: [0.9]}, "from_scratch": {1: [0.2]}},
-        reference={"without target labels": 0.5},
+        {"probe": {1: [0.4, 0.6], 20: [0.9]}, "from_scratch": {1: [0.2]}}
     )
     drawn(figure)
     axes = figure.axes[0]
@@ -198,7 +197,7 @@ def test_accuracy_by_shots_draws_mean_and_deviation() -> None:
     deviation = np.std([0.4, 0.6], ddof=1)
     ends = [float(y) for _, y in bars.get_segments()[0]]
     np.testing.assert_allclose(ends, [0.5 - deviation, 0.5 + deviation])
-    assert {"probe", "from scratch", "without target labels"} <= set(texts(figure))
+    assert {"probe", "from scratch"} <= set(texts(figure))
 
 
 def test_method_comparison_names_the_oracle() -> None:

@@ -27,16 +27,14 @@ class _Head(nnx.Module):
 
 
 class _Discriminator(nnx.Module):
-    def __init__(self, width_in: int, width: int, dropout: float, rngs: nnx.Rngs) -> None:
+    def __init__(self, width_in: int, width: int, rngs: nnx.Rngs) -> None:
         self.first = nnx.Linear(width_in, width, rngs=rngs)
         self.second = nnx.Linear(width, width, rngs=rngs)
         self.output = nnx.Linear(width, 1, rngs=rngs)
-        self.dropout = nnx.Dropout(dropout)
 
     def __call__(self, x: jax.Array, *, rng: jax.Array | None = None) -> jax.Array:
-        first, second = (None, None) if rng is None else tuple(jax.random.split(rng))
-        x = self.dropout(nnx.relu(self.first(x)), rngs=first)
-        x = self.dropout(nnx.relu(self.second(x)), rngs=second)
+        del rng
+        x = nnx.relu(self.second(nnx.relu(self.first(x))))
         return self.output(x)[:, 0]
 
 
@@ -54,9 +52,9 @@ def head(width: int, classes: int) -> Model:
     return from_nnx(lambda rngs: _Head(width, classes, rngs))
 
 
-def discriminator(width_in: int, width: int = 1024, *, dropout: float = 0.0) -> Model:
+def discriminator(width_in: int, width: int = 1024) -> Model:
     """Classifies the domain with two hidden layers (Ganin et al., JMLR 2016): [B, width_in] -> [B].
 
     The output is one logit an example; positive says source.
     """
-    return from_nnx(lambda rngs: _Discriminator(width_in, width, dropout, rngs))
+    return from_nnx(lambda rngs: _Discriminator(width_in, width, rngs))

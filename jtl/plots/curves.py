@@ -25,24 +25,17 @@ SCHEDULES = ("learning_rate", "strength", "progress", "weight", "examples_per_se
 
 
 @styled
-def learning_curves(
-    records: Iterable[Mapping[str, Any]],
-    *,
-    metric: str = "accuracy",
-    best_step: int | None = None,
-) -> "Figure":
+def learning_curves(records: Iterable[Mapping[str, Any]]) -> "Figure":
     """Held-out accuracy by split on the left, the terms of the training loss on the right.
 
     Args:
       records: of metrics.jsonl: ``{"step", "split", "values"}``.
-      metric: the value drawn for the splits other than "train".
-      best_step: the step of the checkpoint that was evaluated, marked by a line.
     """
     curves: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for record in records:
         for name, value in record["values"].items():
             curves.setdefault((record["split"], name), []).append((record["step"], value))
-    held_out = {s: points for (s, n), points in curves.items() if s != "train" and n == metric}
+    held_out = {s: points for (s, n), points in curves.items() if s != "train" and n == "accuracy"}
     shares = {n: p for (s, n), p in curves.items() if s == "train" and n.endswith("accuracy")}
     terms = {
         name: points
@@ -51,41 +44,23 @@ def learning_curves(
     }
     figure = new_figure(10, 3.7)
     left, right = figure.subplots(1, 2)
-    _held_out_panel(left, held_out, metric, best_step)
+    _held_out_panel(left, held_out)
     _terms_panel(right, terms)
     return figure
 
 
-def _held_out_panel(
-    axes: "Axes",
-    curves: Mapping[str, Sequence[tuple[int, float]]],
-    metric: str,
-    best_step: int | None,
-) -> None:
-    axes.set_title(f"{words(metric).capitalize()} on held-out examples")
+def _held_out_panel(axes: "Axes", curves: Mapping[str, Sequence[tuple[int, float]]]) -> None:
+    axes.set_title("Accuracy on held-out examples")
     axes.set_xlabel("step")
     ends = []
     for position, (split, points) in enumerate(curves.items()):
         steps, values = np.array(points).T
         colour = domain_colour(split, position)
         axes.plot(steps, values, color=colour, marker="o", markersize=3.2)
-        ends.append((steps[-1], values[-1], f"{words(split)} {_number(values[-1])}", colour))
-    if metric.endswith(("accuracy", "f1")):
-        axes.set_ylim(0, 1.02)
-        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-    if best_step is not None:
-        axes.axvline(best_step, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
-        where = "right" if best_step > np.mean(axes.get_xlim()) else "left"
-        offset = {"right": (-4, 3), "left": (4, 3)}[where]
-        axes.annotate(
-            f"kept: step {best_step:,}",
-            (best_step, axes.get_ylim()[0]),
-            xytext=offset,
-            textcoords="offset points",
-            ha=where,
-            color=MUTED,
-            fontsize=8.5,
-        )
+        last = f"{words(split)} {100 * values[-1]:.1f} %"
+        ends.append((steps[-1], values[-1], last, colour))
+    axes.set_ylim(0, 1.02)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     label_ends(axes, ends, gap=0.07)
 
 
@@ -108,16 +83,11 @@ def _terms_panel(axes: "Axes", curves: Mapping[str, Sequence[tuple[int, float]]]
 
 
 @styled
-def accuracy_by_shots(
-    results: Mapping[str, Mapping[int, Sequence[float]]],
-    *,
-    reference: Mapping[str, float] | None = None,
-) -> "Figure":
+def accuracy_by_shots(results: Mapping[str, Mapping[int, Sequence[float]]]) -> "Figure":
     """Accuracy against labels a class: mean and standard deviation, each seed a faint dot.
 
     Args:
       results: accuracies over seeds, by method and number of labels a class.
-      reference: horizontal lines, such as the accuracy without any target label.
     """
     figure = new_figure(8, 4.4)
     axes = figure.subplots()
@@ -135,9 +105,6 @@ def accuracy_by_shots(
         for k, place in zip(at, x, strict=True):
             axes.scatter([place] * len(by_shots[k]), by_shots[k], s=9, color=colour, alpha=0.3)
         ends.append((x[-1], means[-1], words(method), colour))
-    for name, value in (reference or {}).items():
-        axes.axhline(value, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-        ends.append((shots[-1], value, words(name), MUTED))
     axes.set_xscale("log")
     axes.set_xticks(shots, [str(k) for k in shots])
     axes.minorticks_off()
@@ -212,7 +179,3 @@ def _smooth(values: np.ndarray) -> np.ndarray:
     first = index - np.minimum(half, index)
     last = np.minimum(index + np.minimum(half, index), len(values) - 1)
     return (sums[last + 1] - sums[first]) / (last + 1 - first)
-
-
-def _number(value: float) -> str:
-    return f"{100 * value:.1f} %" if 0 <= value <= 1 else f"{value:.3g}"
