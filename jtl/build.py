@@ -113,7 +113,7 @@ def network(config: ConfigDict, found: Backbone, start: Start, made: Method) -> 
     cut = 0
     if config.data.augment == "none":
         cut = frozen_blocks(start.blocks, initial[0] | extra, rules)
-    return Network(found, start.blocks, cut, initial)
+    return Network(found, start.blocks, cut, initial, start.weights)
 
 
 def _axis_name(config: ConfigDict) -> str | None:

@@ -114,6 +114,9 @@ def _check_backbone(config: ConfigDict) -> None:
         raise UserError(f"{where}: no finished run in {rest}; train it first, or give its workdir")
     if prefix == "features":
         _check_vectors(config, rest)
+    initial = config.model.initial
+    if initial and not (Path(initial) / registry.MODEL).is_file():
+        raise UserError(f"model.initial: no finished run in {initial}; train it first")
 
 
 def _check_vectors(config: ConfigDict, width: str) -> None:

@@ -43,6 +43,8 @@ def train(program: Program, runs: Sequence[Run], predict: Predict, *, keep_model
             record(run, started)
         lanes, logs = Lanes(program, runs), [_fresh_log(run) for run in runs]
         progress = Progress(config.steps, examples=config.batch_size * len(runs))
+        for opened in (*logs, progress):
+            held.callback(opened.close)
         failures: dict[int, str] = {}
         begun = time.monotonic()
         for start, stop in _stretches(runs[0]):
@@ -54,12 +56,11 @@ def train(program: Program, runs: Sequence[Run], predict: Predict, *, keep_model
                 return 128 + interrupt.number
             for index, (run, log) in enumerate(zip(runs, logs, strict=True)):
                 log.write(stop, "train", {name: v[index].mean() for name, v in terms.items()})
-                if stop % config.eval_every == 0 or stop == config.steps:
+                due = stop % config.eval_every == 0 or stop == config.steps
+                if due and index not in failures:
                     _evaluate(run, lanes.state(index), stop, predict, log)
-        progress.close()
         seconds = (time.monotonic() - begun) / len(runs)
-        for index, (run, log) in enumerate(zip(runs, logs, strict=True)):
-            log.close()
+        for index, run in enumerate(runs):
             _conclude(run, lanes.state(index), predict, seconds, failures.get(index), keep_models)
     return 0
 

@@ -1,9 +1,11 @@
 """The end of a run: its numbers with their intervals, its model, and its report."""
 
+import csv
+import os
 from collections.abc import Iterator
 from typing import Any
 
-from jtl import evaluate, metrics, partition, plots, runtime, workdir
+from jtl import evaluate, metrics, partition, plots, registry, runtime, workdir
 from jtl.evaluate import Predictions
 from jtl.log import read_metrics
 from jtl.manifest import write_json
@@ -26,6 +28,7 @@ def conclude(run: Run, state: TrainState) -> None:
     records = read_metrics(run.folder / workdir.METRICS)
     seconds = [r["values"]["seconds"] for r in records if r["split"] == "train"][-1]
     summary = summarize(run, predicted, seconds)
+    write_predictions(run, predicted)
     _write_report(run, predicted, summary)
     write_json(run.folder / workdir.SUMMARY, summary)
 
@@ -43,6 +46,24 @@ def write_model(run: Run, state: TrainState) -> None:
     """Writes the whole model, the frozen prefix with it."""
     params = partition.merge(state.params, state.frozen)
     saved.write(run.folder, *run.net.whole(params, state.stats), run.net.backbone)
+
+
+def write_predictions(run: Run, predicted: Predicted) -> None:
+    """Writes predictions.csv, atomically: a row for each test example, labelled or not."""
+    classes = run.domains.source_train.classes
+    file = run.folder / workdir.PREDICTIONS
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8", newline="") as opened:
+        rows = csv.writer(opened, lineterminator="\n")
+        rows.writerow(("name", "domain", "predicted", "confidence", "label"))
+        for split, predictions in predicted.items():
+            examples, domain = getattr(run.stored, split), split.removesuffix("_test")
+            for index, probabilities in enumerate(predictions.probabilities):
+                best = int(probabilities.argmax())
+                label = "" if examples.labels is None else classes[examples.labels[index]]
+                confidence = f"{probabilities[best]:.6f}"
+                rows.writerow((examples.names[index], domain, classes[best], confidence, label))
+    temporary.replace(file)
 
 
 def summarize(run: Run, predicted: Predicted, seconds: float) -> dict[str, Any]:
@@ -82,7 +103,34 @@ def _write_report(run: Run, predicted: Predicted, summary: dict[str, Any]) -> No
         config=config.to_dict(),
         manifest=workdir.manifest(run.folder),
         figures=pictures(run, _labelled(run, predicted)),
+        remark=_remark(run),
         notes=_protocol(run),
+    )
+
+
+def _remark(run: Run) -> str:
+    """What the accuracy says of transfer, and what it does not."""
+    target = run.domains.target_test
+    if target is None:
+        if run.net.backbone.weights is None:
+            return "No target was used, and no pretrained weights."
+        return (
+            "No target was used, and the network was not trained from scratch here, so this does "
+            "not say what its pretrained weights bring: the same config with a random: backbone, "
+            "in another folder, does."
+        )
+    if target.labels is None:
+        return (
+            f"The target's test examples have no labels, so they have no score; "
+            f"{workdir.PREDICTIONS} holds what they were taken for."
+        )
+    if run.oracle:
+        return "It was trained on labels of the target: an oracle, and no result of adaptation."
+    if not registry.METHODS[run.config.method.name].target:
+        return "Nothing was adapted to the target: this is what an adapted model has to beat."
+    return (
+        "No baseline was trained here, so this does not say whether adaptation helps or hurts: the "
+        "same config with method.name=supervised, in another folder, does."
     )
 
 

@@ -80,6 +80,9 @@ def _model() -> ConfigDict:
     model = ConfigDict(type_safe=False)
     # What is transferred, as prefix:rest (`jtl.registry.BACKBONES`).
     model.backbone = ""
+    # The folder of a finished run, whose whole classifier (bottleneck and head too) this one starts
+    # from; "" is none.
+    model.initial = ""
     # Width of the dense layer between backbone and head; 0 is none.
     model.bottleneck = 256
     # Probability of zeroing a feature before the head.

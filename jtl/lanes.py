@@ -22,7 +22,13 @@ from jtl.prepare import Run
 from jtl.step import Training, repartition
 from jtl.types import Batch, Hyperparameters, Labelled, Terms, TrainState, Unlabelled
 
-NUMBERS = ("seed", "data.split_seed", "optimizer.learning_rate", "optimizer.weight_decay")
+NUMBERS = (
+    "seed",
+    "data.split_seed",
+    "model.initial",
+    "optimizer.learning_rate",
+    "optimizer.weight_decay",
+)
 """The keys in which lanes of one program may differ, beside the method's hyper-parameters."""
 SHARE_OF_MEMORY = 0.5
 """Of a device's free memory, what the lanes of one program may take."""

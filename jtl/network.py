@@ -1,5 +1,6 @@
 """The classifier of a run: its blocks, its first values, and the cut below which it is frozen."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
@@ -7,6 +8,7 @@ import numpy as np
 
 from jtl import partition
 from jtl.features import Prefix, below
+from jtl.models import saved
 from jtl.models.backbone import Backbone
 from jtl.models.chain import Blocks, chain, classifier
 from jtl.step import model_key
@@ -17,11 +19,25 @@ class Start:
     """The first values of a classifier: pretrained where there are such, else random by the seed.
 
     One object serves runs of many seeds, and compiles once.
+
+    Args:
+      found: the backbone.
+      blocks: of the classifier on it.
+      initial: the folder of a finished run, to start from its whole model instead.
+
+    Attributes:
+      weights: where the pretrained ones come from, with their sha256.
     """
 
-    def __init__(self, found: Backbone, blocks: Blocks) -> None:
+    def __init__(self, found: Backbone, blocks: Blocks, *, initial: str = "") -> None:
         self.blocks = blocks
-        self._given = _given(found)
+        self.weights = {found.origin: found.sha256} if found.origin else {}
+        if initial:
+            model = saved.classifier(initial, blocks)
+            self._given = model.params, model.stats
+            self.weights[f"run:{initial}"] = model.sha256
+        else:
+            self._given = _given(found)
         self._salt = found.salt
         # Random weights that pretrained ones replace are not drawn: they take seconds to compile.
         fresh = tuple(block for block in blocks if not below(self._given[0], (block,)))
@@ -52,12 +68,14 @@ class Network:
       blocks: all blocks, the head last.
       cut: how many of them are run once, before training.
       initial: parameters and statistics of all blocks before training.
+      weights: where the pretrained ones among them come from, with their sha256.
     """
 
     backbone: Backbone
     blocks: Blocks
     cut: int
     initial: tuple[Params, Stats]
+    weights: Mapping[str, str]
 
     @property
     def trained(self) -> Model:

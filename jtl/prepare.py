@@ -65,9 +65,13 @@ def prepare(config: ConfigDict, folder: Path, shared: Shared | None = None) -> R
     domains = shared(lambda: _domains(config, found), "domains", *backbone, *parts)
     classes = len(domains.source_train.classes)
     made = build.method(config, features=build.head_width(config, found), classes=classes)
-    shape = *backbone, model.bottleneck, model.dropout, classes, config.parallel
+    shape = *backbone, model.initial, model.bottleneck, model.dropout, classes, config.parallel
     start = shared(
-        lambda: Start(found, build.classifier_blocks(config, found, classes)), "start", *shape
+        lambda: Start(
+            found, build.classifier_blocks(config, found, classes), initial=model.initial
+        ),
+        "start",
+        *shape,
     )
     net = _affordable(build.network(config, found, start, made), domains)
     stored = _stored(net, domains)
@@ -129,7 +133,7 @@ def record(run: Run, started: datetime) -> None:
     """Writes the config and what the run is made with, or checks that it is still the same."""
     if not runtime.is_main_process():
         return
-    backbone, domains = run.net.backbone, run.domains
+    domains = run.domains
     parts = {
         "source training": domains.source_train,
         "source test": domains.source_test,
@@ -139,7 +143,7 @@ def record(run: Run, started: datetime) -> None:
     made_with = manifest(
         seed=run.config.seed,
         device=sharding.describe(),
-        weights={backbone.origin: backbone.sha256} if backbone.origin else {},
+        weights=run.net.weights,
         data={f"{part.name} ({what})": part.sha256() for what, part in parts.items() if part},
         started=started,
     )

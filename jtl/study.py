@@ -105,11 +105,12 @@ def _plan(study: Study, folder: Path) -> list[_Planned]:
     plan = []
     for key in study.keys:
         for seed in study.seeds:
-            config = study.config(*key, seed=seed)
-            if key in study.initial:
-                config.model.initial = str(place(study.initial[key], seed))
             where = place(key, seed)
-            plan.append(_Planned(key, seed, _complete(config, where.name), where))
+            config = _complete(study.config(*key, seed=seed), where.name)
+            if key in study.initial:
+                with config.unlocked():
+                    config.model.initial = str(place(study.initial[key], seed))
+            plan.append(_Planned(key, seed, config, where))
     return plan
 
 

@@ -93,6 +93,24 @@ def test_a_run_whose_loss_is_not_finite_fails_alone(tmp_path: Path) -> None:
     assert not (made[1].folder / "model.safetensors").exists()
 
 
+def test_lanes_start_each_from_a_run_of_its_own(tmp_path: Path) -> None:
+    configs = variants(tmp_path)[:2]
+    made = together(configs, tmp_path / "first")
+    for config, run in zip(configs, made, strict=True):
+        with config.unlocked():
+            config.model.initial = str(run.folder)
+    assert len({lanes.program_of(config) for config in configs}) == 1
+    assert_lanes_are_runs(tmp_path, configs)
+    one, other = (prepare(config, tmp_path).net for config in configs)
+    for path, leaf in runs.model(made[0].folder).items():
+        kind, *keys = path.split("/")
+        start = one.initial[0 if kind == "params" else 1]
+        for key in keys:
+            start = start[key]
+        np.testing.assert_array_equal(start, leaf)
+    assert one.weights.keys() == {f"run:{made[0].folder}"} != other.weights.keys()
+
+
 def test_a_lane_logs_the_scores_of_a_run(tmp_path: Path) -> None:
     config = variants(tmp_path)[0]
     (made,) = together([config], tmp_path)

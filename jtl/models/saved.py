@@ -12,7 +12,7 @@ import numpy as np
 from jtl import partition, registry
 from jtl.errors import UserError
 from jtl.models.backbone import Backbone
-from jtl.models.chain import chain
+from jtl.models.chain import Blocks, chain
 from jtl.types import Params, Stats
 
 
@@ -109,12 +109,29 @@ def backbone(folder: str, *, image_size: int = 0) -> Backbone:
     shapes = jax.eval_shape(chain(found.blocks()).init, jax.random.key(0))
     given = model.params.get("backbone", {}), model.stats.get("backbone", {})
     for wanted, loaded in zip(shapes, given, strict=True):
-        _check_fit(wanted, loaded, folder)
+        _check_fit(wanted, loaded, f"the backbone of {folder}")
     count = sum(1 for tree in given for _ in partition.walk(tree))
     skipped = ", ".join(sorted(key for key in model.params if key != "backbone"))
     print(f"backbone of {folder}: loaded all {count} arrays, skipped {skipped}; the rest is new")
     salt = int(model.sha256[:8], 16)
     return replace(found, weights=given, origin=f"run:{folder}", sha256=model.sha256, salt=salt)
+
+
+def classifier(folder: str, blocks: Blocks) -> Saved:
+    """The whole model of a finished run.
+
+    Args:
+      folder: the run's workdir.
+      blocks: of the classifier that is to start from it.
+
+    Raises:
+      UserError: the run is not finished, or its model has other blocks or classes.
+    """
+    model = read(Path(folder))
+    shapes = jax.eval_shape(chain(blocks).init, jax.random.key(0))
+    for wanted, loaded in zip(shapes, (model.params, model.stats), strict=True):
+        _check_fit(wanted, loaded, f"the model of {folder}")
+    return model
 
 
 def _check_fit(wanted: Params, loaded: Params, what: str) -> None:
