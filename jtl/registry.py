@@ -54,7 +54,17 @@ METHODS: Mapping[str, Entry] = {
         },
     ),
     "mcd": Entry("jtl.methods.mcd:mcd", {"repeats": (4, COUNT)}),
+    "swd": Entry("jtl.methods.swd:swd", {"projections": (128, COUNT), "repeats": (1, COUNT)}),
     "mdd": Entry("jtl.methods.mdd:mdd", {"strength": (0.1, NATURAL), "margin": (4.0, POSITIVE)}),
+    "wdgrl": Entry(
+        "jtl.methods.wdgrl:wdgrl",
+        {
+            "strength": (0.1, NATURAL),
+            "penalty": (10.0, NATURAL),
+            "width": (100, COUNT),
+            "repeats": (5, COUNT),
+        },
+    ),
     "vada": Entry(
         "jtl.methods.vada:vada",
         {
@@ -68,6 +78,15 @@ METHODS: Mapping[str, Entry] = {
     "dan": Entry("jtl.methods.dan:dan", {"strength": (1.0, NATURAL)}),
     "jan": Entry("jtl.methods.jan:jan", {"strength": (1.0, NATURAL)}),
     "deep_coral": Entry("jtl.methods.deep_coral:deep_coral", {"strength": (1.0, NATURAL)}),
+    "deep_jdot": Entry(
+        "jtl.methods.deep_jdot:deep_jdot",
+        {
+            "alpha": (0.001, NATURAL),
+            "lambda_t": (0.0001, NATURAL),
+            "epsilon": (0.01, POSITIVE),
+            "iterations": (100, COUNT),
+        },
+    ),
     "cmd": Entry("jtl.methods.cmd:cmd", {"strength": (1.0, NATURAL), "moments": (5, COUNT)}),
     "afn": Entry("jtl.methods.afn:afn", {"strength": (0.05, NATURAL), "step": (1.0, POSITIVE)}),
     "mcc": Entry(

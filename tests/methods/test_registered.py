@@ -15,7 +15,9 @@ from jtl import registry
 from jtl.types import Batch, Hyperparameters, Labelled, Method, Terms, TrainState, Unlabelled
 
 RULES = (("backbone/stem/.*", "freeze"), (".*", "train"))
-LENGTH, SOME, DEVICES, AXIS = 60, 3, 8, "devices"
+LENGTH, SOME, DEVICES, AXIS = 100, 3, 8, "devices"
+LEARNING_RATE = 0.03
+"""A penalty on slopes (WDGRL's) runs away at three times as much."""
 SEEDS = (0, 7)
 TOLERANCE = 1e-6
 CENTRES = 2.0 * np.eye(toys.CLASSES, toys.INPUTS)
@@ -43,15 +45,15 @@ def build(name: str, **settings: Any) -> Method:
     """A method as a config would have it, at toy size."""
     factory = registry.resolve("method", name)
     accepted = inspect.signature(factory).parameters
-    sizes = {"features": toys.WIDTH, "classes": toys.CLASSES, "width": toys.WIDTH}
+    sizes = {"features": toys.WIDTH, "classes": toys.CLASSES, "width": toys.WIDTH, "repeats": 2}
     return factory(**{key: value for key, value in (sizes | settings).items() if key in accepted})
 
 
 @functools.cache
 def run(case: str) -> toys.Run:
     name, settings = CASES[case]
-    method = build(name, **settings)
-    return toys.Run(toys.recipe(method, plain=True, rules=RULES, steps=LENGTH))
+    recipe = toys.recipe(build(name, **settings), plain=True, rules=RULES, steps=LENGTH)
+    return toys.Run(recipe, learning_rate=LEARNING_RATE)
 
 
 @functools.cache
@@ -108,13 +110,14 @@ def test_the_task_is_learnt_and_the_target_not_lost(trained: Trained) -> None:
     task = next((n for n in names if n.rpartition("/")[2] == "task"), "loss")
     values = [float(metrics[task]) for metrics in trained.metrics]
     assert np.mean(values[-5:]) < 0.5 * np.mean(values[:5]), task
-    assert target_accuracy(trained.end) > 0.85
+    assert target_accuracy(trained.end) > 0.9
 
 
-def test_frozen_parameters_stay_bit_identical_and_others_move(trained: Trained) -> None:
-    start = trained.states[0]
-    assert toys.same(start.frozen, trained.end.frozen) and jax.tree.leaves(start.frozen)
-    moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), start.params, trained.end.params)
+def test_frozen_parameters_stay_bit_identical_and_other_matrices_move(trained: Trained) -> None:
+    """Not every vector: a shift of all of a critic's scores changes nothing."""
+    start, end = trained.states[0], trained.end
+    assert toys.same(start.frozen, end.frozen) and jax.tree.leaves(start.frozen)
+    moved = jax.tree.map(lambda a, b: a.ndim < 2 or bool(jnp.any(a != b)), start.params, end.params)
     assert all(jax.tree.leaves(moved)), moved
 
 
