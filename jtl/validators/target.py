@@ -81,7 +81,8 @@ def soft_neighborhood_density(
     ``softmax over j != i of z_i . z_j / T``; the score is the mean entropy of these
     distributions, from 0 to log(N - 1), higher is better (Saito et al., 2021,
     https://arxiv.org/abs/2108.10860). It grows with the number of examples, so compare it on the
-    same ones, and it is largest for a collapse. Reads no label. Costs ``N^2 classes``.
+    same ones. It is largest where all predictions are equal, sure or unsure: of two models that
+    separate no classes it says nothing. Reads no label. Costs ``N^2 classes``.
 
     Raises:
       UserError: fewer than two examples, or what is no distribution.
