@@ -1,8 +1,9 @@
 """The command line: one config trained, or one study run.
 
-jtl CONFIG.py[:argument] [--config.key=value ...] [--workdir DIR]
-    trains as the config file says, by default in runs/CONFIG
-jtl experiments/NAME.py[:argument] [--workdir DIR]
+jtl CONFIG.py[:argument] [--config.key=value ...] [--workdir DIR] [--debug_nans]
+    trains as the config file says, by default in runs/CONFIG; with --debug_nans, slowly, a NaN
+    stops it with the line of code that made it
+jtl experiments/NAME.py[:argument] [--workdir DIR] [--debug_nans]
     runs every run of a study, and its table
 jtl test [pytest option ...]
     runs the tests of a source checkout
@@ -15,14 +16,16 @@ that is finished. A mistake in the command or the config is one line, with exit 
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import jtl
+from jtl import cluster
 from jtl.errors import UserError, nearest
 
-FLAGS = ("--workdir", "--help", "--version", "--config.KEY=VALUE")
+FLAGS = ("--workdir", "--debug_nans", "--help", "--version", "--config.KEY=VALUE")
 
 
 class Command(NamedTuple):
@@ -31,6 +34,7 @@ class Command(NamedTuple):
     spec: str
     settings: tuple[str, ...]
     workdir: Path | None
+    debug_nans: bool
 
 
 def console() -> None:
@@ -43,7 +47,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         return _run(list(argv))
     except UserError as error:
-        print("jtl: error: " + " ".join(str(error).split()), file=sys.stderr)
+        if cluster.is_main():  # the other processes of a job say the same
+            print("jtl: error: " + " ".join(str(error).split()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # before or after training, which handles it itself
         print("jtl: interrupted; the same command goes on", file=sys.stderr)
@@ -68,7 +73,7 @@ def parse(argv: Sequence[str]) -> Command:
     Raises:
       UserError: an unknown flag, a stray argument, or a flag without its value.
     """
-    spec, workdir, settings = None, None, []
+    spec, workdir, settings, debug_nans = None, None, [], False
     rest = iter(argv)
     for word in rest:
         flag, equals, value = word.partition("=")
@@ -78,6 +83,10 @@ def parse(argv: Sequence[str]) -> Command:
             workdir = value if equals else next(rest, "")
             if not workdir or workdir.startswith("--"):
                 raise UserError("--workdir has no value; write --workdir DIR")
+        elif flag == "--debug_nans":
+            if equals:
+                raise UserError(f"--debug_nans takes no value; {word} gives it one")
+            debug_nans = True
         elif flag.startswith("--config."):
             settings.append(word.removeprefix("--config."))
         elif word.startswith("-"):
@@ -89,7 +98,7 @@ def parse(argv: Sequence[str]) -> Command:
             raise UserError(f"stray argument {word!r} after {spec}; settings are written {hint}")
     if spec is None:
         raise UserError("no config file; the first argument is CONFIG.py")
-    return Command(spec, tuple(settings), Path(workdir) if workdir else None)
+    return Command(spec, tuple(settings), Path(workdir) if workdir else None, debug_nans)
 
 
 def _flag_hint(flag: str) -> str:
@@ -101,6 +110,19 @@ def _flag_hint(flag: str) -> str:
 
 
 def _train_or_study(command: Command) -> int:
+    if cluster.place().size == 1:
+        return _work(command)()
+    # What only one process of a job finds wrong must end the others too, so they meet first.
+    from jtl import runtime
+
+    runtime.start()
+    with runtime.together():
+        work = _work(command)
+    return work()
+
+
+def _work(command: Command) -> Callable[[], int]:
+    """Reads and checks all that the command names; returns what is to be done."""
     from jtl import configuration
 
     file, argument = configuration.split_spec(command.spec)
@@ -115,13 +137,19 @@ def _train_or_study(command: Command) -> int:
         study = configuration.call(file, functions["study"], argument)
         from jtl import study as studies
 
-        return studies.run(study, workdir)
-    config, _ = configuration.load(command.spec, command.settings)
-    _check_workdir(workdir)
-    # Imported here, as it starts JAX: every mistake above is reported without waiting for it.
-    from jtl import train
+        work = partial(studies.run, study, workdir)
+    else:
+        config, _ = configuration.load(command.spec, command.settings)
+        _check_workdir(workdir)
+        # Imported here, as it starts JAX: every mistake above is reported without waiting for it.
+        from jtl import train
 
-    return train.run(config, workdir)
+        work = partial(train.run, config, workdir)
+    if command.debug_nans:
+        import jax
+
+        jax.config.update("jax_debug_nans", True)
+    return work
 
 
 def _check_workdir(workdir: Path) -> None:

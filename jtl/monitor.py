@@ -42,6 +42,7 @@ class Monitor:
         self._predict, self._domains, self._validator = predict, domains, validator
         trained = [r["values"] for r in read_metrics(file) if r["split"] == "train"]
         self._seconds = trained[-1]["seconds"] if trained else 0.0
+        self._unwritten: list[Terms] = []
 
     def __enter__(self) -> Self:
         return self
@@ -51,10 +52,24 @@ class Monitor:
         self._log.close()
 
     def trained(self, step: int, metrics: Terms, seconds: float) -> None:
-        """Notes the steps up to ``step``: the mean of each term, and the seconds they all took."""
-        means = {name: float(np.mean(values)) for name, values in metrics.items()}
-        self._progress.update(step, means)
+        """Moves the progress line on to ``step``.
+
+        Args:
+          step: how many are done.
+          metrics: each term at each of the steps since the last call.
+          seconds: that these took.
+        """
+        self._progress.update(step, {name: np.mean(values) for name, values in metrics.items()})
+        self._unwritten.append(metrics)
         self._seconds += seconds
+
+    def record(self, step: int) -> None:
+        """Notes each term's mean since the last record, and the seconds of training up to here."""
+        stretches, self._unwritten = self._unwritten, []
+        means = {
+            name: np.mean(np.concatenate([metrics[name] for metrics in stretches]))
+            for name in stretches[0]
+        }
         self._log.write(step, "train", means | {"seconds": self._seconds})
 
     def evaluate(self, step: int, state: TrainState) -> None:

@@ -1,52 +1,139 @@
-"""What a process sets before it computes: compile cache, memory, the cluster it belongs to."""
+"""What a process sets before it computes, and how the processes of a job stay together."""
 
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import jax
 import numpy as np
 
-_CLUSTERS = {
-    "SLURM_STEP_NUM_TASKS": "SLURM_PROCID",
-    "OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK",
-}
-"""What srun and mpirun tell a process: how many there are, and which one it is."""
+from jtl import cluster
+from jtl.errors import UserError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 """Of glibc's malloc.h."""
+_LONGEST_MESSAGE = 2000
+"""Bytes of an error that the other processes are told."""
 
 
 def start() -> None:
-    """Sets jax up for a run; call it before anything asks for a device."""
+    """Sets jax up for a run and joins the job; call it before anything asks for a device.
+
+    Raises:
+      UserError: there are other processes, and nothing says where to meet them.
+    """
     keep_compiled_programs()
     keep_freed_memory()
-    if _place()[1] > 1 and not jax.distributed.is_initialized():
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    if not jax.distributed.is_initialized():
+        _join(cluster.place())
+
+
+def _join(place: cluster.Place) -> None:
+    if place.size == 1:
+        if _on_tpu_pod():
+            _join_tpu_pod()
+        return
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    if place.known_to_jax:
+        jax.distributed.initialize(cluster_detection_method=place.known_to_jax)
+    elif "JAX_COORDINATOR_ADDRESS" in os.environ:
+        # One accelerator a process, as jax does it under the launchers that it knows.
+        own = None if place.local is None else [place.local]
+        jax.distributed.initialize(
+            num_processes=place.size,
+            process_id=place.rank,
+            local_device_ids=None if "JAX_LOCAL_DEVICE_IDS" in os.environ else own,
+            cluster_detection_method="deactivate",
+        )
+    else:
+        raise UserError(
+            f"this is one of {place.size} processes, and jax cannot tell where they meet; set "
+            "JAX_COORDINATOR_ADDRESS=HOST:PORT for all of them, HOST being the machine of process "
+            "0 and PORT a free one there"
+        )
+
+
+def _join_tpu_pod() -> None:
+    try:
         jax.distributed.initialize()
+    except Exception as error:  # of requests, sockets or jax, as the network has it
+        raise UserError(
+            f"the machines of this TPU cannot be found ({type(error).__name__}: {error}); if there "
+            "are no others, set TPU_SKIP_MDS_QUERY=1"
+        ) from error
+
+
+def _on_tpu_pod() -> bool:
+    """Does a TPU have more machines than this one, or may it? Goes by what jax goes by."""
+    if "tpu" not in (jax.config.values["jax_platforms"] or ""):  # jax sets it where it finds a TPU
+        return False
+    hosts = os.environ.get("TPU_PROCESS_ADDRESSES") or os.environ.get("TPU_WORKER_HOSTNAMES")
+    if hosts:
+        return "," in hosts or int(os.environ.get("MEGASCALE_NUM_SLICES", "1")) > 1
+    # Google's machines have a server to ask, which jax does.
+    return "TPU_SKIP_MDS_QUERY" not in os.environ
 
 
 def is_main_process() -> bool:
     """Is this the process that writes files and speaks to the user?"""
-    return _place()[0] == 0
+    return jax.process_index() == 0 if jax.distributed.is_initialized() else cluster.is_main()
 
 
-def agree_on_signal(number: int) -> int:
-    """The signal that came to any process of the job: all must stop at the same step."""
-    if jax.process_count() == 1:
-        return number
+def largest(*values: float) -> tuple[float, ...]:
+    """Each value's largest over the processes of the job, so that all decide alike on it."""
+    if not jax.distributed.is_initialized():
+        return values
+    return tuple(_gathered(np.asarray(values, np.float32)).max(axis=0).tolist())
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """What all processes of a job get through, or none: the others do not wait for one that fails.
+
+    Raises:
+      UserError: that of the first process that raised one, in all of them.
+    """
+    if not jax.distributed.is_initialized():
+        yield
+        return
+    failure = None
+    try:
+        yield
+    except Exception as error:
+        failure = error
+    for row in _gathered(np.frombuffer(_told(failure), np.uint8)):
+        heard = row.tobytes().rstrip(b"\0").decode(errors="ignore")
+        if heard and (failure is None or isinstance(failure, UserError)):
+            raise UserError(heard) from failure
+    if failure is not None:
+        raise failure
+
+
+def _told(failure: Exception | None) -> bytes:
+    """What the other processes hear of a failure, always as many bytes."""
+    text = "" if failure is None else str(failure)
+    if failure is not None and not isinstance(failure, UserError):
+        text = f"process {jax.process_index()} stopped: {type(failure).__name__}: {failure}"
+    return text.encode()[:_LONGEST_MESSAGE].ljust(_LONGEST_MESSAGE, b"\0")
+
+
+def _gathered(values: np.ndarray) -> np.ndarray:
+    """The values of every process, along a new first axis."""
     from jax.experimental.multihost_utils import process_allgather
 
-    return int(np.max(process_allgather(np.int32(number))))
+    return np.asarray(process_allgather(values))
 
 
-def _place() -> tuple[int, int]:
-    """This process's number among how many; jax need not have started."""
-    for size, rank in _CLUSTERS.items():
-        if size in os.environ:
-            return int(os.environ[rank]), int(os.environ[size])
-    return 0, 1
+def only_written_transfers() -> AbstractContextManager[None]:
+    """Within it, what moves between host and device without ``device_put`` is an error.
+
+    Such copies are how a step gets slow unseen.
+    """
+    # jax looks for a NaN by running a step operation by operation, with constants from the host.
+    return jax.transfer_guard("allow" if jax.config.values["jax_debug_nans"] else "disallow")
 
 
 def keep_compiled_programs() -> None:

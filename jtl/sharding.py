@@ -7,6 +7,7 @@ norm and batch-level losses mean what their papers mean on any number of devices
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jtl.errors import UserError
@@ -44,6 +45,16 @@ def describe() -> str:
     """The devices in words: ``8 x NVIDIA H100 80GB HBM3``."""
     kinds = [device.device_kind for device in jax.devices()]
     return ", ".join(f"{kinds.count(kind)} x {kind}" for kind in sorted(set(kinds)))
+
+
+def everywhere(tree: Any, devices: Mesh) -> Any:
+    """Global arrays that every device holds whole, from values that are equal in all processes."""
+    return jax.tree.map(
+        lambda leaf: jax.make_array_from_process_local_data(
+            replicated(devices), np.asarray(leaf), np.shape(leaf)
+        ),
+        tree,
+    )
 
 
 def from_processes(tree: Any, devices: Mesh) -> Any:

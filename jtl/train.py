@@ -1,10 +1,9 @@
 """One run, from its config to its report. Reads top to bottom."""
 
-import math
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,14 +20,13 @@ from jtl.data.examples import Examples
 from jtl.errors import UserError
 from jtl.interrupt import Interrupt
 from jtl.log import final_table
-from jtl.manifest import manifest
 from jtl.monitor import Monitor
-from jtl.prepare import Run, prepare
+from jtl.prepare import Run, prepare, record
 from jtl.step import repartition
 from jtl.types import Batch, Labelled, Params, Terms, TrainState, Unlabelled
 
-LONGEST_STRETCH = 50
-"""Steps between two looks at the losses, the clock and the signals, at most."""
+RECORD_EVERY = 50
+"""Steps between two records of the losses, at most."""
 
 
 def run(config: ConfigDict, folder: Path) -> int:
@@ -42,12 +40,15 @@ def run(config: ConfigDict, folder: Path) -> int:
     """
     started = datetime.now(UTC)
     checks.check(config)  # a config need not come from the command line
-    with _claimed(folder, config):
+    runtime.start()
+    with ExitStack() as held:
+        with runtime.together():
+            held.enter_context(_claimed(folder, config))
         if workdir.summary(folder) is None:
-            runtime.start()
-            sharding.check_batch_size(config.batch_size)
-            prepared = prepare(config, folder)
-            _record(prepared, started)
+            with runtime.together():
+                sharding.check_batch_size(config.batch_size)
+                prepared = prepare(config, folder)
+                record(prepared, started)
             code = _train(prepared)
             if code:
                 return code
@@ -71,27 +72,6 @@ def _claimed(folder: Path, config: ConfigDict) -> Iterator[None]:
             yield
 
 
-def _record(run: Run, started: datetime) -> None:
-    """Writes the config and what the run is made with, or checks that it is still the same."""
-    if not runtime.is_main_process():
-        return
-    backbone, domains = run.net.backbone, run.domains
-    parts = {
-        "source training": domains.source_train,
-        "source test": domains.source_test,
-        "target training": domains.target_train,
-        "target test": domains.target_test,
-    }
-    made_with = manifest(
-        seed=run.config.seed,
-        device=sharding.describe(),
-        weights={backbone.origin: backbone.sha256} if backbone.origin else {},
-        data={f"{part.name} ({what})": part.sha256() for what, part in parts.items() if part},
-        started=started,
-    )
-    workdir.begin(run.folder, run.config.to_dict(), made_with)
-
-
 def _train(run: Run) -> int:
     """Trains to the end, or to a signal; returns the exit code."""
     config, devices = run.config, sharding.mesh()
@@ -108,24 +88,34 @@ def _train(run: Run) -> int:
         domains=run.stored,
         validator=build.criterion(config),
     )
-    with checkpoints, monitor, Interrupt() as interrupt:
+    pace = execution.Pace()
+    with checkpoints, monitor:
         if step == 0:
             monitor.evaluate(0, state)
-        for start, stop, advance in _stretches(run, step, devices):
-            begun = time.monotonic()
-            state, metrics = advance(_enter_stage(run, start, state), start, stop - start)
-            _check_finite(state, metrics, start, checkpoints)
-            monitor.trained(stop, metrics, time.monotonic() - begun)
-            last = stop == config.steps
-            signal = runtime.agree_on_signal(interrupt.number)
-            if stop % config.eval_every == 0 or last:
-                monitor.evaluate(stop, state)
-            if stop % config.checkpoint_every == 0 or last or signal:
-                checkpoints.save(stop, state, score=monitor.selection_score(stop, state))
-            if signal:
-                monitor.message(f"stopped at step {stop} and saved; the same command goes on")
-                return 128 + signal  # as shells have it
-    conclude.conclude(run, state)
+        with Interrupt() as interrupt:
+            for start, stop, advance in _stretches(run, step, devices, pace):
+                state = _enter_stage(run, start, state)
+                begun = time.monotonic()
+                with runtime.only_written_transfers():
+                    state, metrics = advance(state, start, stop - start)
+                _check_finite(state, metrics, start, checkpoints)
+                seconds = time.monotonic() - begun
+                # All processes stop at the same step, and choose the next one alike.
+                signal, seconds = runtime.largest(interrupt.number, seconds)
+                pace.ran(stop - start, seconds)
+                monitor.trained(stop, metrics, seconds)
+                last = stop == config.steps
+                if stop == _milestone(run, start) or signal:
+                    monitor.record(stop)
+                if stop % config.eval_every == 0 or last:
+                    monitor.evaluate(stop, state)
+                if stop % config.checkpoint_every == 0 or last or signal:
+                    checkpoints.save(stop, state, score=monitor.selection_score(stop, state))
+                if signal:
+                    monitor.message(f"stopped at step {stop} and saved; the same command goes on")
+                    return 128 + int(signal)  # as shells have it
+    with runtime.together():
+        conclude.conclude(run, state)
     return 0
 
 
@@ -159,19 +149,26 @@ def _enter_stage(run: Run, step: int, state: TrainState) -> TrainState:
     return repartition(state, stage.training, run.hyper)
 
 
-def _stretches(run: Run, start: int, devices: Mesh) -> Iterator[tuple[int, int, execution.Advance]]:
+def _stretches(
+    run: Run, step: int, devices: Mesh, pace: execution.Pace
+) -> Iterator[tuple[int, int, execution.Advance]]:
     """Cuts the rest of the run into ``(first step, step after, how to run them)``."""
-    config = run.config
-    common = math.gcd(config.eval_every, config.checkpoint_every)
-    length = max(d for d in range(1, LONGEST_STRETCH + 1) if common % d == 0)
-    ends = {stage.start for stage in run.stages} | {config.steps}
-    while start < config.steps:
-        stage = _stage(run, start)
+    while step < run.config.steps:
+        stage = _stage(run, step)
         advance = _advance(run, stage, devices)
-        while _stage(run, start) is stage and start < config.steps:
-            stop = min(end for end in {*ends, (start // length + 1) * length} if end > start)
-            yield start, stop, advance
-            start = stop
+        while _stage(run, step) is stage and step < run.config.steps:
+            stop = min(step + pace.steps, _milestone(run, step))
+            yield step, stop, advance
+            step = stop
+
+
+def _milestone(run: Run, step: int) -> int:
+    """The next step after which something is written or a stage begins, wherever a run stopped."""
+    config = run.config
+    periods = (config.eval_every, config.checkpoint_every, RECORD_EVERY)
+    regular = [(step // period + 1) * period for period in periods]
+    starts = [stage.start for stage in run.stages if stage.start > step]
+    return min(*regular, *starts, config.steps)
 
 
 def _advance(run: Run, stage: build.Stage, devices: Mesh) -> execution.Advance:
@@ -193,7 +190,7 @@ def _advance(run: Run, stage: build.Stage, devices: Mesh) -> execution.Advance:
 
     in_memory = all(isinstance(part.inputs, np.ndarray) for part in (source, target) if part)
     if config.parallel == "pmap":
-        return execution.mapped(step, stream, run.hyper)
+        return execution.mapped(step, stream, run.hyper, devices)
     if not in_memory:
         return execution.from_stream(step, stream, run.hyper, devices)
     sets = Batch(

@@ -1,11 +1,15 @@
-"""What a process sets before it computes."""
+"""What a process sets before it computes, and its place in a job."""
 
 import subprocess
 import sys
+from collections.abc import Iterator
 
+import jax
+import numpy as np
 import pytest
 
-from jtl import runtime
+from jtl import cluster, runtime
+from jtl.errors import UserError
 
 FAULTS = """
 import resource
@@ -30,29 +34,151 @@ def test_freed_memory_is_used_again_without_asking_the_system():
     assert faults(tuned=True) < faults(tuned=False) / 10
 
 
-def test_a_process_alone_is_the_main_one(monkeypatch):
-    for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"):
+LAUNCHERS = {
+    "srun": {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "{}", "SLURM_LOCALID": "{}"},
+    "Open MPI 4": {
+        "OMPI_COMM_WORLD_SIZE": "2",
+        "OMPI_COMM_WORLD_RANK": "{}",
+        "OMPI_COMM_WORLD_LOCAL_RANK": "{}",
+        "OMPI_MCA_orte_hnp_uri": "4096.0;tcp://127.0.0.1:34911",
+    },
+    "Open MPI 5": {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "{}"},
+    "MVAPICH2": {"MV2_COMM_WORLD_SIZE": "2", "MV2_COMM_WORLD_RANK": "{}"},
+    "MPICH": {"PMI_SIZE": "2", "PMI_RANK": "{}", "MPI_LOCALRANKID": "{}"},
+}
+"""What each launcher tells a process."""
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment in which no launcher started this process."""
+    names = {name for told in LAUNCHERS.values() for name in told}
+    for name in {*names, "JAX_COORDINATOR_ADDRESS", "JAX_LOCAL_DEVICE_IDS"}:
         monkeypatch.delenv(name, raising=False)
-    assert runtime.is_main_process()
-    assert runtime.agree_on_signal(15) == 15
+    return monkeypatch
 
 
-@pytest.mark.parametrize(
-    ("size", "rank"),
-    [
-        ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
-        ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
-    ],
-)
-def test_one_process_of_a_job_is_the_main_one(monkeypatch, size, rank):
-    monkeypatch.setenv(size, "2")
-    monkeypatch.setenv(rank, "0")
+@pytest.fixture
+def joined(alone, monkeypatch) -> list[dict]:
+    """The arguments with which jax was asked to join a job."""
+    calls = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **given: calls.append(given))
+    return calls
+
+
+def started_by(launcher: str, rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in LAUNCHERS[launcher].items():
+        monkeypatch.setenv(name, value.format(rank))
+
+
+def test_a_process_alone_is_the_main_one(alone, joined):
+    runtime.start()
+    assert joined == []
+    assert cluster.place() == (1, 0, None, None)
     assert runtime.is_main_process()
-    monkeypatch.setenv(rank, "1")
+    assert runtime.largest(15, 0.5) == (15, 0.5)
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_one_process_of_a_job_is_the_main_one(alone, launcher):
+    started_by(launcher, 0, alone)
+    assert runtime.is_main_process() and cluster.place().size == 2
+    started_by(launcher, 1, alone)
     assert not runtime.is_main_process()
 
 
-def test_an_allocation_without_steps_is_no_job(monkeypatch):
+def test_an_allocation_without_steps_is_no_job(alone):
     """In a batch script that does not call srun there are tasks to come, but one process."""
-    monkeypatch.setenv("SLURM_NTASKS", "4")
+    alone.setenv("SLURM_NTASKS", "4")
     assert runtime.is_main_process()
+
+
+@pytest.mark.parametrize(("launcher", "name"), [("srun", "slurm"), ("Open MPI 4", "ompi")])
+def test_launchers_that_jax_knows_tell_it_where_to_meet(alone, joined, launcher, name):
+    started_by(launcher, 1, alone)
+    runtime.start()
+    assert joined == [{"cluster_detection_method": name}]
+
+
+@pytest.mark.parametrize("launcher", ["Open MPI 5", "MVAPICH2", "MPICH"])
+def test_other_launchers_need_an_address_and_then_join(alone, joined, launcher):
+    started_by(launcher, 1, alone)
+    with pytest.raises(UserError, match="set JAX_COORDINATOR_ADDRESS=HOST:PORT") as raised:
+        runtime.start()
+    assert "one of 2 processes" in str(raised.value) and joined == []
+    alone.setenv("JAX_COORDINATOR_ADDRESS", "node1:1234")
+    runtime.start()
+    (call,) = joined
+    assert (call["num_processes"], call["process_id"]) == (2, 1)
+    assert call["cluster_detection_method"] == "deactivate"
+    assert call["local_device_ids"] == ([1] if launcher == "MPICH" else None)
+
+
+def test_devices_that_the_user_chose_stay_chosen(alone, joined):
+    started_by("MPICH", 1, alone)
+    alone.setenv("JAX_COORDINATOR_ADDRESS", "node1:1234")
+    alone.setenv("JAX_LOCAL_DEVICE_IDS", "2,3")
+    runtime.start()
+    assert joined[0]["local_device_ids"] is None
+
+
+def test_mpirun_within_an_allocation_counts_not_the_daemons_of_srun(alone):
+    """On each machine srun starts one daemon of mpirun, whose processes inherit its place."""
+    alone.setenv("SLURM_STEP_NUM_TASKS", "1")
+    alone.setenv("SLURM_PROCID", "0")
+    started_by("MPICH", 1, alone)
+    assert cluster.place() == (2, 1, 1, None)
+
+
+def test_srun_that_repeats_its_place_for_mpi_is_still_srun(alone):
+    started_by("srun", 1, alone)
+    started_by("MPICH", 1, alone)
+    assert cluster.place() == (2, 1, 1, "slurm")
+
+
+TPUS = {
+    "one machine on Kubernetes": ({"TPU_WORKER_HOSTNAMES": "localhost"}, 0),
+    "several on Kubernetes": ({"TPU_WORKER_HOSTNAMES": "a,b"}, 1),
+    "several, as newer ones say it": ({"TPU_PROCESS_ADDRESSES": "a:1,b:1"}, 1),
+    "slices of one machine": ({"TPU_WORKER_HOSTNAMES": "a", "MEGASCALE_NUM_SLICES": "2"}, 1),
+    "a machine that has to ask": ({}, 1),
+    "a machine with nobody to ask": ({"TPU_SKIP_MDS_QUERY": "1"}, 0),
+}
+
+
+@pytest.fixture
+def on_tpu(alone) -> Iterator[pytest.MonkeyPatch]:
+    """What jax is where it finds a TPU; this process has its devices already."""
+    for name in {name for told, _ in TPUS.values() for name in told}:
+        alone.delenv(name, raising=False)
+    before = jax.config.values["jax_platforms"]
+    jax.config.update("jax_platforms", "tpu,cpu")
+    yield alone
+    jax.config.update("jax_platforms", before)
+
+
+@pytest.mark.parametrize("case", TPUS)
+def test_the_machines_of_a_tpu_join_each_other(case, on_tpu, joined):
+    told, joins = TPUS[case]
+    for name, value in told.items():
+        on_tpu.setenv(name, value)
+    runtime.start()
+    assert joined == [{}] * joins
+
+
+def test_a_tpu_whose_machines_cannot_be_found_is_one_line(on_tpu, monkeypatch):
+    def unreachable() -> None:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(jax.distributed, "initialize", unreachable)
+    with pytest.raises(UserError, match=r"ConnectionError: no route.*set TPU_SKIP_MDS_QUERY=1"):
+        runtime.start()
+
+
+def test_a_hidden_copy_between_host_and_device_is_an_error():
+    add = jax.jit(lambda x: x + 1)
+    with runtime.only_written_transfers():
+        add(jax.device_put(np.ones(3)))
+        with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+            add(np.ones(3))
+    add(np.ones(3))

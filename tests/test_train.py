@@ -1,5 +1,6 @@
 """A run from its config to its report: what it writes, how it resumes, what stops it."""
 
+import csv
 import json
 import shutil
 from functools import partial
@@ -39,6 +40,7 @@ def test_a_run_writes_its_files(finished) -> None:
         "report.html",
         "checkpoints",
         "model.safetensors",
+        "predictions.csv",
     }
 
 
@@ -173,6 +175,10 @@ def test_an_unlabelled_target_is_adapted_to_and_not_scored(data, tmp_path) -> No
     assert train.run(runs.config(tmp_path), tmp_path / "run") == 0
     summary = workdir.summary(tmp_path / "run")
     assert "source_test" in summary and "target_test" not in summary
+    assert "have no labels, so they have no score" in (tmp_path / "run/report.html").read_text()
+    with (tmp_path / "run/predictions.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["domain"] == "target"]
+    assert len(rows) == 30 and {row["label"] for row in rows} == {""}
 
 
 def test_an_oracle_needs_target_labels(data, tmp_path) -> None:
@@ -206,7 +212,7 @@ def test_a_batch_larger_than_its_set_repeats_examples_and_says_so(data, tmp_path
 def test_a_loss_that_is_not_finite_stops_and_names_step_and_checkpoint(data, tmp_path) -> None:
     made = runs.config(data, steps=60)
     made.optimizer.schedule = "constant"
-    made.optimizer.learning_rate = 1e30
+    made.optimizer.learning_rate = 1e12
     with pytest.raises(UserError, match=r"step \d+: .*loss.* not finite .*checkpoint: none"):
         train.run(made, tmp_path)
 
