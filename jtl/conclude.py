@@ -103,21 +103,21 @@ def _write_report(run: Run, predicted: Predicted, summary: dict[str, Any]) -> No
         config=config.to_dict(),
         manifest=workdir.manifest(run.folder),
         figures=pictures(run, _labelled(run, predicted)),
-        remark=_remark(run),
+        remark=remark(run),
         notes=_protocol(run),
     )
 
 
-def _remark(run: Run) -> str:
+def remark(run: Run) -> str:
     """What the accuracy says of transfer, and what it does not."""
     target = run.domains.target_test
     if target is None:
         if run.net.backbone.weights is None:
             return "No target was used, and no pretrained weights."
         return (
-            "No target was used, and the network was not trained from scratch here, so this does "
-            "not say what its pretrained weights bring: the same config with a random: backbone, "
-            "in another folder, does."
+            "No target was used, and no network was trained from scratch here, so this does not "
+            "say what the pretrained weights bring: a run with a random: backbone, all of it "
+            "trained, does."
         )
     if target.labels is None:
         return (

@@ -33,8 +33,6 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 Picture = tuple[str, str, "Figure"]
 """Heading, caption, figure."""
-Baseline = tuple[str, float]
-"""What the target accuracy is compared with: a name and its accuracy."""
 
 
 def write_report(
@@ -46,8 +44,8 @@ def write_report(
     manifest: Mapping[str, Any],
     figures: Iterable[Picture],
     subtitle: str = "",
+    remark: str = "",
     notes: Sequence[str] = (),
-    baseline: Baseline | None = None,
 ) -> None:
     """Writes the report of one run, atomically.
 
@@ -59,15 +57,15 @@ def write_report(
       manifest: as :func:`jtl.manifest.manifest` gives it; shown folded.
       figures: heading, caption and figure of each picture, in order.
       subtitle: one line below the title, such as what was adapted to what.
-      notes: what to read the numbers with; a first one is added where transfer hurts.
-      baseline: the accuracy on the same target test examples without transfer, if known.
+      remark: the end of the verdict: what the accuracy says of transfer, and what it does not.
+      notes: what to read the numbers with.
     """
     body = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="subtitle">{escape(subtitle)}</p>' if subtitle else "",
-        f'<p class="verdict">{_text(verdict(summary, baseline))}</p>',
+        f'<p class="verdict">{_text(f"{verdict(summary)} {remark}".strip())}</p>',
         _cards(summary),
-        _notes([*_harm(summary, baseline), *notes]),
+        _notes(notes),
         _metrics(summary),
         *(_picture(*picture) for picture in figures),
         _folded("Config", config),
@@ -114,49 +112,19 @@ def write_study_report(
     _write(path, title, body, "jtl")
 
 
-def verdict(summary: Mapping[str, Any], baseline: Baseline | None = None) -> str:
-    """The run's result in two or three sentences.
+def verdict(summary: Mapping[str, Any]) -> str:
+    """The run's accuracy, in a sentence for each domain that has one.
 
     Args:
-      summary: as summary.json holds it; a run without a target is judged on its source.
-      baseline: as in :func:`write_report`.
+      summary: as summary.json holds it.
     """
     if "target_test" not in summary:
-        return f"Source accuracy {percent(summary['source_test']['accuracy'])}. No target was used."
-    target = summary["target_test"]["accuracy"]
-    said = [f"Target accuracy {percent(target)}."]
+        return f"Source accuracy {percent(summary['source_test']['accuracy'])}."
+    said = [f"Target accuracy {percent(summary['target_test']['accuracy'])}."]
     if "source_test" in summary:
         source = summary["source_test"]["accuracy"]["value"]
         said.append(f"On held-out source examples it is {100 * source:.1f} %.")
-    if baseline is None:
-        said.append("No baseline was run here, so this does not say what transfer brought.")
-    else:
-        said.append(_compared(target, *baseline))
     return " ".join(said)
-
-
-def _compared(target: Interval, name: str, accuracy: float) -> str:
-    points = 100 * (target["value"] - accuracy)
-    against = f"{name} reaches {100 * accuracy:.1f} %"
-    if target["low"] <= accuracy <= target["high"]:
-        return f"{against}, which lies within the interval: no clear difference."
-    if points < 0:
-        return f"Transfer hurts here: {against}, {-points:.1f} points more."
-    return f"{against}: transfer brings {points:.1f} points."
-
-
-def _harm(summary: Mapping[str, Any], baseline: Baseline | None) -> list[str]:
-    """What to say first where the run falls short of its baseline, clearly or not."""
-    if baseline is None or "target_test" not in summary:
-        return []
-    name, accuracy = baseline
-    value = summary["target_test"]["accuracy"]["value"]
-    if value >= accuracy:
-        return []
-    return [
-        f"Transfer does not help here: the target accuracy of {100 * value:.1f} % is below the "
-        f"{100 * accuracy:.1f} % of {name}."
-    ]
 
 
 def _cards(summary: Mapping[str, Any]) -> str:
