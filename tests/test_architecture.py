@@ -19,6 +19,7 @@ LAYERS = (
         "schedules",
         "partition",
         "metrics",
+        "transferability",
         "sharding",
         "log",
         "manifest",

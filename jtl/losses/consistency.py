@@ -58,9 +58,10 @@ def consistency(
     if isinstance(threshold, int | float) and not 0 <= threshold <= 1:
         raise UserError(f"consistency: threshold is {threshold}, must be from 0 to 1")
     require_same_shape("consistency: weak and strong logits", weak_logits, strong_logits)
-    weak = jax.lax.stop_gradient(as_matrix("consistency: weak_logits", weak_logits, rows=1))
+    weak = as_matrix("consistency: weak_logits", weak_logits, rows=1)
     mask = row_mask("consistency", weak, where)
     strong = jnp.where(mask[:, None], as_matrix("consistency: strong_logits", strong_logits), 0.0)
+    # A comparison and an index: no gradient passes either.
     sure = jax.nn.softmax(weak).max(axis=1) >= threshold
     losses = cross_entropy(strong, jnp.argmax(weak, axis=1))
     # Not a product: an unsure example's loss may be infinite.
