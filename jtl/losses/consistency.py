@@ -108,7 +108,7 @@ def virtual_adversarial(
         ``epsilon``, ``xi`` or ``iterations`` not positive.
 
     >>> def apply(x):  # indifferent to the second number: the worst move is along the first
-    ...     return x * jnp.array([10.0, 0.0])
+    ...     return x @ jnp.array([[10.0, 0.0], [0.0, 0.0]])
     >>> virtual_adversarial(apply, jnp.zeros((1, 2)), jax.random.key(0), epsilon=0.1).round(3)
     Array(0.12, dtype=float32)
     """
