@@ -96,12 +96,15 @@ def hyperparameters(config: ConfigDict, made: Method) -> dict[str, jax.Array]:
 
 def classifier_blocks(config: ConfigDict, found: Backbone, classes: int) -> Blocks:
     """The classifier on a backbone: its blocks, then the bottleneck, then the head."""
-    blocks = prefixed("backbone", found.blocks(axis_name=_axis_name(config)))
+    model, axis_name = config.model, _axis_name(config)
+    blocks = prefixed("backbone", found.blocks(axis_name=axis_name))
     width = found.width
-    if config.model.bottleneck:
-        layer = heads.bottleneck(width, config.model.bottleneck, dropout=config.model.dropout)
+    if model.bottleneck:
+        layer = heads.bottleneck(
+            width, model.bottleneck, dropout=model.dropout, norm=model.norm, axis_name=axis_name
+        )
         blocks += (("bottleneck", layer),)
-        width = config.model.bottleneck
+        width = model.bottleneck
     return (*blocks, ("head", heads.head(width, classes)))
 
 
@@ -118,11 +121,6 @@ def network(config: ConfigDict, found: Backbone, start: Start, made: Method) -> 
 
 def _axis_name(config: ConfigDict) -> str | None:
     return sharding.AXIS if config.parallel == "pmap" else None
-
-
-def criterion(config: ConfigDict) -> validators.Validator:
-    """What "best" means among the checkpoints."""
-    return registry.resolve("criterion", config.keep.criterion)
 
 
 def head_width(config: ConfigDict, found: Backbone) -> int:

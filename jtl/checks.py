@@ -20,6 +20,7 @@ CHOICES: Mapping[str, Collection[str]] = {
     "keep.criterion": registry.CRITERIA,
     "data.augment": registry.AUGMENTATIONS,
 }
+    "model.norm": registry.NORMS,
 
 RANGES: Mapping[str, Range] = {
     "seed": SEED,
@@ -66,8 +67,9 @@ def check(config: ConfigDict) -> None:
             f"keep.criterion: {config.keep.criterion} reads the target, and data.target is not "
             "set; use source_risk"
         )
-    if config.model.dropout and not config.model.bottleneck:
-        raise UserError("model.dropout: acts in the bottleneck, and model.bottleneck is 0")
+    for key, default in (("dropout", 0.0), ("norm", "layer")):
+        if config.model[key] != default and not config.model.bottleneck:
+            raise UserError(f"model.{key}: acts in the bottleneck, and model.bottleneck is 0")
     _check_data(config)
     _check_backbone(config)
     _check_partition(config)

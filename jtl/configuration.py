@@ -87,6 +87,8 @@ def _model() -> ConfigDict:
     model.bottleneck = 256
     # Probability of zeroing a feature before the head.
     model.dropout = 0.0
+    # What normalises that layer: "layer", each example by itself, or "batch".
+    model.norm = "layer"
     # Side of the input in pixels; 0 is the backbone's own.
     model.image_size = 0
     return model

@@ -65,7 +65,8 @@ def prepare(config: ConfigDict, folder: Path, shared: Shared | None = None) -> R
     domains = shared(lambda: _domains(config, found), "domains", *backbone, *parts)
     classes = len(domains.source_train.classes)
     made = build.method(config, features=build.head_width(config, found), classes=classes)
-    shape = *backbone, model.initial, model.bottleneck, model.dropout, classes, config.parallel
+    layer = model.bottleneck, model.norm, model.dropout
+    shape = *backbone, model.initial, *layer, classes, config.parallel
     start = shared(
         lambda: Start(
             found, build.classifier_blocks(config, found, classes), initial=model.initial

@@ -160,6 +160,8 @@ KINDS: Mapping[str, Mapping[str, str]] = {
     "backbone": BACKBONES,
     "package": PACKAGES,
     "architecture": ARCHITECTURES,
+NORMS = ("layer", "batch")
+"""``model.norm``: of the bottleneck."""
     "augmentation": AUGMENTATIONS,
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,

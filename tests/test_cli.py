@@ -103,6 +103,7 @@ ARGUMENTS = {
     "unknown optimizer": ("--config.optimizer.name=adam", "did you mean adamw?"),
     "unknown schedule": ("--config.optimizer.schedule=step", "valid: constant, cosine, inverse"),
     "unknown batch norm": ("--config.batch_norm=seperate", "did you mean separate?"),
+    "unknown norm": ("--config.model.norm=group", "model.norm: unknown 'group'; valid: batch, la"),
     "unknown mapping": ("--config.parallel=pmapp", "did you mean pmap"),
     "unknown criterion": ("--config.keep.criterion=accuracy", "valid: entropy, information_maxi"),
     "unknown augmentation": ("--config.data.augment=nonne", "did you mean none?"),
@@ -186,6 +187,10 @@ def test_a_mistake_on_the_command_line_is_one_line(
         (
             ("model.dropout=0.5", "model.bottleneck=0"),
             "model.dropout: acts in the bottleneck, and model.bottleneck is 0",
+        ),
+        (
+            ("model.norm=batch", "model.bottleneck=0"),
+            "model.norm: acts in the bottleneck, and model.bottleneck is 0",
         ),
         (
             ("model.backbone=features:8", "data.augment=flip"),

@@ -3,14 +3,22 @@
 import jax
 from flax import nnx
 
+from jtl import registry
+from jtl.errors import UserError, nearest
 from jtl.models.adapter import from_nnx
 from jtl.types import Model
 
 
 class _Bottleneck(nnx.Module):
-    def __init__(self, width_in: int, width: int, dropout: float, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, width_in: int, width: int, dropout: float, norm: str, rngs: nnx.Rngs
+    ) -> None:
         self.dense = nnx.Linear(width_in, width, use_bias=False, rngs=rngs)
-        self.norm = nnx.LayerNorm(width, rngs=rngs)
+        self.norm = (
+            nnx.BatchNorm(width, momentum=0.9, rngs=rngs)
+            if norm == "batch"
+            else nnx.LayerNorm(width, rngs=rngs)
+        )
         self.dropout = nnx.Dropout(dropout)
 
     def __call__(self, x: jax.Array, *, rng: jax.Array | None = None) -> jax.Array:
@@ -38,13 +46,33 @@ class _Discriminator(nnx.Module):
         return self.output(x)[:, 0]
 
 
-def bottleneck(width_in: int, width: int, *, dropout: float = 0.0) -> Model:
-    """Dense, layer norm, ReLU, dropout: [B, width_in] -> [B, width].
+def bottleneck(
+    width_in: int,
+    width: int,
+    *,
+    dropout: float = 0.0,
+    norm: str = "layer",
+    axis_name: str | None = None,
+) -> Model:
+    """Dense, norm, ReLU, dropout: [B, width_in] -> [B, width].
 
-    Layer norm rather than batch norm, so that the statistics of one domain never enter the
-    features of the other.
+    Args:
+      width_in: of the inputs.
+      width: of the outputs.
+      dropout: the probability of zeroing an output.
+      norm: "layer", with which the statistics of one domain never enter the features of the other;
+        "batch" for methods that adapt by those statistics. A tenth of the running ones is the
+        newest batch's.
+      axis_name: the mapped axis over which batch norm averages, under ``pmap``.
+
+    Raises:
+      UserError: there is no such norm.
     """
-    return from_nnx(lambda rngs: _Bottleneck(width_in, width, dropout, rngs))
+    if norm not in registry.NORMS:
+        raise UserError(f"model.norm: there is no {norm!r}; {nearest(norm, registry.NORMS)}")
+    return from_nnx(
+        lambda rngs: _Bottleneck(width_in, width, dropout, norm, rngs), axis_name=axis_name
+    )
 
 
 def head(width: int, classes: int) -> Model:
