@@ -123,6 +123,11 @@ def _axis_name(config: ConfigDict) -> str | None:
     return sharding.AXIS if config.parallel == "pmap" else None
 
 
+def criterion(config: ConfigDict) -> validators.Validator:
+    """What "best" means among the checkpoints."""
+    return registry.resolve("criterion", config.keep.criterion)
+
+
 def head_width(config: ConfigDict, found: Backbone) -> int:
     """Width of the features, the head's input."""
     return config.model.bottleneck or found.width
