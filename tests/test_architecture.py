@@ -20,6 +20,7 @@ LAYERS = (
         "partition",
         "metrics",
         "transferability",
+        "relationship",
         "sharding",
         "log",
         "manifest",

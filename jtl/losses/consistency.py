@@ -128,7 +128,7 @@ def virtual_adversarial(
     def logits_at(rows: jax.Array) -> jax.Array:
         return as_matrix("virtual_adversarial: logits", apply(rows.reshape(shape)))
 
-    clean = jax.lax.stop_gradient(logits_at(rows))
+    clean = logits_at(rows)
 
     def divergence(move: jax.Array) -> Float[jax.Array, " examples"]:
         return distillation(logits_at(rows + move), clean, temperature=1.0)
