@@ -136,6 +136,7 @@ AUGMENTATIONS: Mapping[str, str] = {
 """``data.augment``."""
 OPTIMIZERS: Mapping[str, str] = {
     "sgd": "jtl.optimizers:sgd",
+    "digits-convnet-bn": "jtl.models.digits_convnet:with_batch_norm",
     "adamw": "jtl.optimizers:adamw",
 }
 """``optimizer.name``."""

@@ -128,7 +128,7 @@ ARGUMENTS = {
     ),
     "unknown architecture": (
         "--config.model.backbone=random:resnet50",
-        "there is no random:resnet50; valid: digits-convnet, efficientnet-lite0",
+        "there is no random:resnet50; valid: digits-convnet, digits-convnet-bn, effic",
     ),
     "vectors of no width": ("--config.model.backbone=features:wide", "write features:64, say"),
     "vectors of width 0": ("--config.model.backbone=features:0", "write features:64, say"),

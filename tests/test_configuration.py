@@ -202,7 +202,11 @@ def test_what_is_registered_of_a_method_is_what_it_declares(name: str) -> None:
 
 def test_a_package_and_an_architecture_are_registered_under_their_own_names() -> None:
     assert set(registry.PACKAGES) == {efficientnet_lite.PACKAGE}
-    assert set(registry.ARCHITECTURES) == {efficientnet_lite.NAME, digits_convnet.NAME}
+    assert set(registry.ARCHITECTURES) == {
+        efficientnet_lite.NAME,
+        digits_convnet.NAME,
+        digits_convnet.BATCH_NORM_NAME,
+    }
 
 
 @pytest.mark.parametrize("name", registry.EMBEDDED)
