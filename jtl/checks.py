@@ -19,8 +19,8 @@ CHOICES: Mapping[str, Collection[str]] = {
     "parallel": ("jit", "pmap"),
     "keep.criterion": registry.CRITERIA,
     "data.augment": registry.AUGMENTATIONS,
-}
     "model.norm": registry.NORMS,
+}
 
 RANGES: Mapping[str, Range] = {
     "seed": SEED,

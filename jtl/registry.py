@@ -123,6 +123,7 @@ PACKAGES: Mapping[str, str] = {
 ARCHITECTURES: Mapping[str, str] = {
     "efficientnet-lite0": "jtl.models.efficientnet_lite:backbone",
     "digits-convnet": "jtl.models.digits_convnet:backbone",
+    "digits-convnet-bn": "jtl.models.digits_convnet:with_batch_norm",
 }
 """The part after ``random:``."""
 MODEL = "model.safetensors"
@@ -136,7 +137,6 @@ AUGMENTATIONS: Mapping[str, str] = {
 """``data.augment``."""
 OPTIMIZERS: Mapping[str, str] = {
     "sgd": "jtl.optimizers:sgd",
-    "digits-convnet-bn": "jtl.models.digits_convnet:with_batch_norm",
     "adamw": "jtl.optimizers:adamw",
 }
 """``optimizer.name``."""
@@ -154,6 +154,8 @@ CRITERIA: Mapping[str, str] = {
 """``keep.criterion``: what "best" means among the checkpoints."""
 BATCH_NORM = ("separate", "joint", "frozen")
 """``batch_norm``, see :mod:`jtl.forward`."""
+NORMS = ("layer", "batch")
+"""``model.norm``: of the bottleneck."""
 
 KINDS: Mapping[str, Mapping[str, str]] = {
     "method": {name: entry.place for name, entry in METHODS.items()},
@@ -161,8 +163,6 @@ KINDS: Mapping[str, Mapping[str, str]] = {
     "backbone": BACKBONES,
     "package": PACKAGES,
     "architecture": ARCHITECTURES,
-NORMS = ("layer", "batch")
-"""``model.norm``: of the bottleneck."""
     "augmentation": AUGMENTATIONS,
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
