@@ -85,10 +85,10 @@ def _model() -> ConfigDict:
     model.initial = ""
     # Width of the dense layer between backbone and head; 0 is none.
     model.bottleneck = 256
-    # Probability of zeroing a feature before the head.
-    model.dropout = 0.0
     # What normalises that layer: "layer", each example by itself, or "batch".
     model.norm = "layer"
+    # Probability of zeroing a feature before the head.
+    model.dropout = 0.0
     # Side of the input in pixels; 0 is the backbone's own.
     model.image_size = 0
     return model
