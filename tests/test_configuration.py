@@ -15,6 +15,7 @@ from jtl.data import embedded
 from jtl.errors import UserError
 from jtl.models import digits_convnet, efficientnet_lite
 from jtl.types import Method, Preprocess
+from jtl.validators import VALIDATORS
 
 TEXT = """
 from typing import Literal
@@ -215,10 +216,12 @@ def test_every_embedded_set_is_there(name: str) -> None:
     assert images.name == f"embedded:{name}" and len(images) > 1000
 
 
-def test_a_criterion_other_than_source_risk_reads_the_target() -> None:
-    for name in registry.CRITERIA:
-        reads = registry.resolve("criterion", name).reads
-        assert any(array.startswith("target") for array in reads) == (name != "source_risk")
+def test_the_criteria_are_the_validators_and_all_but_source_risk_read_the_target() -> None:
+    assert list(registry.VALIDATORS) == list(VALIDATORS)
+    for name, validator in VALIDATORS.items():
+        # Weights of importance are those of source examples in the target.
+        reads = any(array.startswith(("target", "importance")) for array in validator.reads)
+        assert reads == (name != "source_risk"), name
 
 
 def test_a_method_has_all_its_settings_though_the_file_names_none(file: str) -> None:
