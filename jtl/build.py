@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jtl import optimizers, partition, registry, sharding, validators
+from jtl import optimizers, partition, registry, sharding
 from jtl.data import batches
 from jtl.data.examples import Examples
 from jtl.data.splits import Domains, split_domains
@@ -121,11 +121,6 @@ def network(config: ConfigDict, found: Backbone, start: Start, made: Method) -> 
 
 def _axis_name(config: ConfigDict) -> str | None:
     return sharding.AXIS if config.parallel == "pmap" else None
-
-
-def criterion(config: ConfigDict) -> validators.Validator:
-    """What "best" means among the checkpoints."""
-    return registry.resolve("criterion", config.keep.criterion)
 
 
 def head_width(config: ConfigDict, found: Backbone) -> int:

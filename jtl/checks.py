@@ -17,7 +17,8 @@ CHOICES: Mapping[str, Collection[str]] = {
     "optimizer.schedule": registry.SCHEDULES,
     "batch_norm": registry.BATCH_NORM,
     "parallel": ("jit", "pmap"),
-    "keep.criterion": registry.CRITERIA,
+    "keep.criterion": registry.VALIDATORS,
+    "keep.model": ("latest", "best"),
     "data.augment": registry.AUGMENTATIONS,
     "model.norm": registry.NORMS,
 }

@@ -1,10 +1,12 @@
 """Some runs trained together, each of which leaves a folder of its own."""
 
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
+import jax
 import numpy as np
 
 from jtl import conclude, evaluate, workdir
@@ -36,44 +38,44 @@ def train(program: Program, runs: Sequence[Run], predict: Predict, *, keep_model
     Returns:
       0, or 128 plus the number of the signal.
     """
-    started, config = datetime.now(UTC), runs[0].config
+    started, config, seconds = datetime.now(UTC), runs[0].config, 0.0
     with ExitStack() as held, Interrupt() as interrupt:
         for run in runs:
             held.enter_context(workdir.claim(run.folder, run.config.to_dict()))
             record(run, started)
-        lanes, logs = Lanes(program, runs), [_fresh_log(run) for run in runs]
+        lanes, notes = Lanes(program, runs), [_Notes(run, predict) for run in runs]
         progress = Progress(config.steps, examples=config.batch_size * len(runs))
-        for opened in (*logs, progress):
+        for opened in (*notes, progress):
             held.callback(opened.close)
-        failures: dict[int, str] = {}
-        begun = time.monotonic()
         for start, stop in _stretches(runs[0]):
+            begun = time.monotonic()
             terms = lanes.advance(start, stop - start)
+            seconds += (time.monotonic() - begun) / len(runs)
             progress.update(stop, {name: np.nanmean(values) for name, values in terms.items()})
-            _note_failures(failures, terms, start)
             if interrupt.number:
                 progress.message("stopped; these runs begin again when the same command does")
                 return 128 + interrupt.number
-            for index, (run, log) in enumerate(zip(runs, logs, strict=True)):
-                log.write(stop, "train", {name: v[index].mean() for name, v in terms.items()})
-                due = stop % config.eval_every == 0 or stop == config.steps
-                if due and index not in failures:
-                    _evaluate(run, lanes.state(index), stop, predict, log)
-        seconds = (time.monotonic() - begun) / len(runs)
-        for index, run in enumerate(runs):
-            _conclude(run, lanes.state(index), predict, seconds, failures.get(index), keep_models)
+            for index, note in enumerate(notes):
+                note.trained(start, stop, {name: values[index] for name, values in terms.items()})
+                if stop in _milestones(runs[0]):
+                    note.evaluate(stop, lanes.state(index))
+        for index, note in enumerate(notes):
+            note.conclude(lanes.state(index), seconds, keep_model=keep_models)
     return 0
 
 
-def _fresh_log(run: Run) -> MetricsLog:
-    (run.folder / workdir.METRICS).unlink(missing_ok=True)
-    return MetricsLog(run.folder / workdir.METRICS)
+def _milestones(run: Run) -> set[int]:
+    """The steps after which a run is evaluated."""
+    config = run.config
+    every = (range(n, config.steps, n) for n in (config.eval_every, config.checkpoint_every))
+    return {config.steps}.union(*every)
 
 
 def _stretches(run: Run) -> Iterator[tuple[int, int]]:
     """Cuts the steps where something is looked at and where a stage begins."""
     config, start = run.config, 0
-    length = max(d for d in range(1, STRETCH + 1) if config.eval_every % d == 0)
+    common = math.gcd(config.eval_every, config.checkpoint_every)
+    length = max(d for d in range(1, STRETCH + 1) if common % d == 0)
     ends = {stage.start for stage in run.stages} | {config.steps}
     while start < config.steps:
         stop = min(end for end in {*ends, (start // length + 1) * length} if end > start)
@@ -81,33 +83,50 @@ def _stretches(run: Run) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def _note_failures(failures: dict[int, str], terms: dict[str, np.ndarray], start: int) -> None:
-    for name, values in terms.items():
-        for lane, step in zip(*np.nonzero(~np.isfinite(values)), strict=True):
-            failures.setdefault(int(lane), f"{name} was not finite at step {start + step}")
+class _Notes:
+    """What is known of one of the runs, on disk and for its end."""
 
+    def __init__(self, run: Run, predict: Predict) -> None:
+        (run.folder / workdir.METRICS).unlink(missing_ok=True)
+        self._run, self._predict = run, predict
+        self._log = MetricsLog(run.folder / workdir.METRICS)
+        self._failure = ""
+        self._best: tuple[float, int, TrainState | None] = (-math.inf, 0, None)
 
-def _evaluate(run: Run, state: TrainState, step: int, predict: Predict, log: MetricsLog) -> None:
-    """Notes accuracy and log loss on both test sets. Nothing is ever chosen by the target's."""
-    for split, predictions in conclude.predict_tests(run, state, predict).items():
-        scores = evaluate.quick_scores(predictions, getattr(run.stored, split))
-        if scores:
-            log.write(step, split, scores)
+    def close(self) -> None:
+        self._log.close()
 
+    def trained(self, start: int, stop: int, terms: Mapping[str, np.ndarray]) -> None:
+        """Notes the mean of each term from one step to another, and the first that is no number."""
+        self._log.write(stop, "train", {name: values.mean() for name, values in terms.items()})
+        for name, values in terms.items():
+            if not self._failure and not np.isfinite(values).all():
+                step = start + int(np.argmin(np.isfinite(values)))
+                self._failure = f"{name} was not finite at step {step}"
 
-def _conclude(
-    run: Run,
-    state: TrainState,
-    predict: Predict,
-    seconds: float,
-    failure: str | None,
-    keep_models: bool,
-) -> None:
-    if failure:
-        summary = {"method": run.config.method.name, "seed": run.config.seed, FAILED: failure}
-    else:
-        predicted = conclude.predict_tests(run, state, predict)
-        summary = conclude.summarize(run, predicted, seconds)
-    if keep_models and not failure:
-        conclude.write_model(run, state)
-    write_json(run.folder / workdir.SUMMARY, summary)
+    def evaluate(self, step: int, state: TrainState) -> None:
+        """Notes the scores of a state, and the state if it is the best that may be chosen."""
+        if self._failure:
+            return
+        scores = evaluate.scores(self._run.stored, state, self._predict)
+        for split, values in scores.items():
+            self._log.write(step, split, values)
+        keep = self._run.config.keep
+        saved = step % self._run.config.checkpoint_every == 0 or step == self._run.config.steps
+        score = scores["validators"].get(keep.criterion, -math.inf)
+        if keep.model == "best" and saved and score >= self._best[0]:
+            self._best = score, step, jax.device_get(state)
+
+    def conclude(self, last: TrainState, seconds: float, *, keep_model: bool) -> None:
+        """Writes the summary, and the model if asked."""
+        run, config = self._run, self._run.config
+        if self._failure:
+            summary = {"method": config.method.name, "seed": config.seed, FAILED: self._failure}
+        else:
+            _, step, best = self._best
+            state, step = (last, config.steps) if best is None else (best, step)
+            predicted = conclude.predict_tests(run, state, self._predict)
+            summary = conclude.summarize(run, predicted, step, seconds)
+            if keep_model:
+                conclude.write_model(run, state)
+        write_json(run.folder / workdir.SUMMARY, summary)

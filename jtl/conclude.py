@@ -13,21 +13,22 @@ from jtl.models import saved
 from jtl.prepare import Run
 from jtl.report import Picture, write_report
 from jtl.types import TrainState
+from jtl.validators import VALIDATORS
 
 Predicted = dict[str, Predictions]
 """Predictions on "source_test" and, where there is a target, "target_test"."""
 NOT_LOSSES = ("seconds", "gradient_norm")
 
 
-def conclude(run: Run, state: TrainState) -> None:
-    """Evaluates the final state; writes the model, the report and, last, the summary."""
+def conclude(run: Run, state: TrainState, step: int) -> None:
+    """Evaluates the state that the run ends with; writes model, report and, last, the summary."""
     predicted = predict_tests(run, state, evaluate.predictor(run.net.trained))
     if not runtime.is_main_process():
         return
     write_model(run, state)
     records = read_metrics(run.folder / workdir.METRICS)
     seconds = [r["values"]["seconds"] for r in records if r["split"] == "train"][-1]
-    summary = summarize(run, predicted, seconds)
+    summary = summarize(run, predicted, step, seconds)
     write_predictions(run, predicted)
     _write_report(run, predicted, summary)
     write_json(run.folder / workdir.SUMMARY, summary)
@@ -66,15 +67,26 @@ def write_predictions(run: Run, predicted: Predicted) -> None:
     temporary.replace(file)
 
 
-def summarize(run: Run, predicted: Predicted, seconds: float) -> dict[str, Any]:
-    """What summary.json holds, for ``seconds`` of training. Without labels there are no numbers."""
-    config = run.config
+def summarize(run: Run, predicted: Predicted, step: int, seconds: float) -> dict[str, Any]:
+    """What summary.json holds. A test set without labels has no numbers.
+
+    Args:
+      run: finished.
+      predicted: by its model.
+      step: that the model is of.
+      seconds: of training.
+    """
+    config, records = run.config, read_metrics(run.folder / workdir.METRICS)
     summary = {
         "method": config.method.name,
         "seed": config.seed,
         "steps": config.steps,
         "train_seconds": seconds,
         "examples_per_second": config.steps * config.batch_size / seconds,
+        "model_step": step,
+        "validators": next(
+            r["values"] for r in records if (r["split"], r["step"]) == ("validators", step)
+        ),
     }
     return summary | {
         split: metrics.summarize(predictions.probabilities, getattr(run.stored, split).labels)
@@ -104,7 +116,7 @@ def _write_report(run: Run, predicted: Predicted, summary: dict[str, Any]) -> No
         manifest=workdir.manifest(run.folder),
         figures=pictures(run, _labelled(run, predicted)),
         remark=remark(run),
-        notes=_protocol(run),
+        notes=_protocol(run, summary["model_step"]),
     )
 
 
@@ -134,7 +146,7 @@ def remark(run: Run) -> str:
     )
 
 
-def _protocol(run: Run) -> list[str]:
+def _protocol(run: Run, step: int) -> list[str]:
     """Who saw what."""
     said = ["Training and test examples share no identity."]
     if run.oracle:
@@ -144,7 +156,14 @@ def _protocol(run: Run) -> list[str]:
             "Training saw the target's examples without their labels; those of its test examples "
             "were read for the numbers and pictures on this page and for nothing else."
         )
-    said.append("The model is that of the last step: no checkpoint was chosen by a score.")
+    keep = run.config.keep
+    if keep.model == "latest":
+        said.append("The model is that of the last step: no checkpoint was chosen by a score.")
+    else:
+        reads = "held-out source labels" if VALIDATORS[keep.criterion].labels else "no label"
+        said.append(
+            f"The model is that of step {step}, the best by {keep.criterion}, which reads {reads}."
+        )
     return said
 
 
@@ -157,6 +176,7 @@ def pictures(run: Run, predicted: Predicted) -> Iterator[Picture]:
     }
     curves = "Held-out accuracy is shown, never used: nothing was chosen by the target's."
     yield "While it trained", curves, plots.learning_curves(_losses(run))
+    yield from _validators(run)
     if len(predicted) == 2:
         caption = "Held-out source and target examples, placed by the similarity of their features."
         yield "Source and target features", caption, _feature_map(run, predicted, classes)
@@ -171,8 +191,31 @@ def pictures(run: Run, predicted: Predicted) -> Iterator[Picture]:
     yield "Is its confidence earned?", caption, plots.reliability_diagram(scored)
 
 
+def _validators(run: Run) -> Iterator[Picture]:
+    """What each validator would have chosen among the steps that were looked at."""
+    by_step: dict[str, dict[int, Any]] = {"validators": {}, "target_test": {}}
+    for each in read_metrics(run.folder / workdir.METRICS):
+        if each["split"] in by_step:
+            by_step[each["split"]][each["step"]] = each["values"]
+    steps = sorted(by_step["target_test"])[1:]  # before the first step nothing is chosen
+    if len(steps) < 3:
+        return
+    scores = {
+        name: [by_step["validators"][step][name] for step in steps]
+        for name in by_step["validators"][steps[0]]
+    }
+    accuracies = [by_step["target_test"][step]["accuracy"] for step in steps]
+    names = [f"step {step:,}" for step in steps]
+    caption = (
+        "The step that each validator, which reads no target label, would have chosen. The best "
+        "one is known to an oracle alone."
+    )
+    figure = plots.validator_choices(scores, accuracies, names)
+    yield "Choosing a step without target labels", caption, figure
+
+
 def _losses(run: Run) -> list[dict[str, Any]]:
-    records = [r for r in read_metrics(run.folder / workdir.METRICS) if r["split"] != "selection"]
+    records = [r for r in read_metrics(run.folder / workdir.METRICS) if r["split"] != "validators"]
     for record in records:
         values = record["values"].items()
         record["values"] = {k: v for k, v in values if not k.endswith(NOT_LOSSES)}

@@ -50,11 +50,13 @@ def defaults() -> ConfigDict:
     # In steps.
     config.eval_every = 100
     config.checkpoint_every = 100
-    # How many checkpoints stay, and what "best" means. Never a target label.
+    # How many checkpoints stay, what "best" means (a validator, which reads no target label), and
+    # which of them the run ends with: the "latest" or the "best".
     config.keep = ConfigDict(type_safe=False)
     config.keep.latest = 2
     config.keep.best = 1
     config.keep.criterion = "source_risk"
+    config.keep.model = "latest"
     # How the step is spread over devices.
     config.parallel = "jit"
     return config

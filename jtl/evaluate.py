@@ -9,9 +9,10 @@ from jaxtyping import Float
 
 from jtl import metrics, partition
 from jtl.data.examples import Examples
+from jtl.data.splits import Domains
 from jtl.inference import in_batches
 from jtl.types import Model, Params, Stats, TrainState
-from jtl.validators import Validator
+from jtl.validators import VALIDATORS, score_all
 
 
 class Predictions(NamedTuple):
@@ -40,26 +41,42 @@ def predictor(model: Model) -> Predict:
     return predict
 
 
-def quick_scores(predictions: Predictions, examples: Examples) -> dict[str, float]:
-    """What is logged during training; nothing for examples without labels."""
-    if examples.labels is None:
-        return {}
+def scores(domains: Domains, state: TrainState, predict: Predict) -> dict[str, dict[str, float]]:
+    """What is known of a state while it trains.
+
+    Returns:
+      Accuracy and log loss of each labelled test set, by its name; under "validators" the score of
+      every validator that finds what it reads.
+    """
+    source = predict(state, domains.source_test)
+    found = {"source_test": _quick_scores(source, domains.source_test)}
+    target = domains.target_test
+    if target is not None and target.labels is not None:
+        found["target_test"] = _quick_scores(predict(state, target), target)
+    labels = domains.source_test.known_labels()
+    unlabelled = predict(state, domains.target_train) if domains.target_train else None
+    found["validators"] = score_all(VALIDATORS, _readable(source, labels, unlabelled))
+    return found
+
+
+def _quick_scores(predictions: Predictions, examples: Examples) -> dict[str, float]:
+    labels = examples.known_labels()
     return {
-        "accuracy": metrics.accuracy(predictions.probabilities, examples.labels),
-        "log_loss": metrics.log_loss(predictions.probabilities, examples.labels),
+        "accuracy": metrics.accuracy(predictions.probabilities, labels),
+        "log_loss": metrics.log_loss(predictions.probabilities, labels),
     }
 
 
-def selection_score(
-    validator: Validator,
-    source: tuple[Predictions, Examples],
-    target: Predictions | None,
-) -> float:
-    """The score of a checkpoint. The target arrives without its labels: they cannot be read."""
-    available = {
-        "source_probabilities": source[0].probabilities,
-        "source_labels": source[1].known_labels(),
+def _readable(
+    source: Predictions, labels: np.ndarray, target: Predictions | None
+) -> dict[str, np.ndarray]:
+    """What validators may read. The target arrives without its labels: they cannot be read."""
+    readable = {
+        "source_features": source.features,
+        "source_probabilities": source.probabilities,
+        "source_labels": labels,
     }
     if target is not None:
-        available |= {"target_probabilities": target.probabilities}
-    return validator(available)
+        readable["target_features"] = target.features
+        readable["target_probabilities"] = target.probabilities
+    return readable

@@ -182,6 +182,5 @@ def _stacked(metrics: list[Terms]) -> Terms:
 
 
 def loop_is_slow(jaxpr: object) -> bool:
-    """Is a step with these operations better called again than looped over?"""
     """Whether a compiled loop over this step would be slower than calling it again and again."""
     return jax.default_backend() == "cpu" and "conv_general_dilated" in str(jaxpr)

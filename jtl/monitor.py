@@ -9,7 +9,6 @@ from jtl import evaluate
 from jtl.data.splits import Domains
 from jtl.log import MetricsLog, Progress, read_metrics
 from jtl.types import Terms, TrainState
-from jtl.validators import Validator
 
 
 class Monitor:
@@ -22,7 +21,6 @@ class Monitor:
       batch_size: labelled examples a step.
       predict: the trained model on examples.
       domains: what it predicts: the test parts, and the target's training part without labels.
-      validator: the score that says which checkpoint is best.
     """
 
     def __init__(
@@ -34,12 +32,11 @@ class Monitor:
         batch_size: int,
         predict: evaluate.Predict,
         domains: Domains,
-        validator: Validator,
     ) -> None:
         self._log = MetricsLog(file)
         self._log.truncate_after(start)
         self._progress = Progress(steps, start=start, examples=batch_size)
-        self._predict, self._domains, self._validator = predict, domains, validator
+        self._predict, self._domains = predict, domains
         trained = [r["values"] for r in read_metrics(file) if r["split"] == "train"]
         self._seconds = trained[-1]["seconds"] if trained else 0.0
         self._unwritten: list[Terms] = []
@@ -72,24 +69,16 @@ class Monitor:
         }
         self._log.write(step, "train", means | {"seconds": self._seconds})
 
-    def evaluate(self, step: int, state: TrainState) -> None:
-        """Notes accuracy and log loss on both test sets. Nothing is ever chosen by the target's."""
-        for split in ("source_test", "target_test"):
-            examples = getattr(self._domains, split)
-            if examples is not None and examples.labels is not None:
-                predictions = self._predict(state, examples)
-                self._log.write(step, split, evaluate.quick_scores(predictions, examples))
+    def evaluate(self, step: int, state: TrainState) -> dict[str, float]:
+        """Notes how good the state is on both test sets, and what the validators say of it.
 
-    def selection_score(self, step: int, state: TrainState) -> float:
-        """Notes and returns the score of a checkpoint, which reads no target label."""
-        source, target = self._domains.source_test, self._domains.target_train
-        score = evaluate.selection_score(
-            self._validator,
-            (self._predict(state, source), source),
-            self._predict(state, target) if target else None,
-        )
-        self._log.write(step, "selection", {"score": score})
-        return score
+        Returns:
+          The score of each validator; none reads a target label.
+        """
+        found = evaluate.scores(self._domains, state, self._predict)
+        for split, values in found.items():
+            self._log.write(step, split, values)
+        return found["validators"]
 
     def message(self, text: str) -> None:
         """Says something above the progress line."""

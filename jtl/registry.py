@@ -96,6 +96,19 @@ METHODS: Mapping[str, Entry] = {
     "entropy_minimization": Entry(
         "jtl.methods.entropy_minimization:entropy_minimization", {"strength": (0.1, NATURAL)}
     ),
+    "l2_sp": Entry(
+        "jtl.methods.l2_sp:l2_sp",
+        {"alpha": (0.1, NATURAL), "beta": (0.01, NATURAL)},
+        target=False,
+    ),
+    "delta": Entry(
+        "jtl.methods.delta:delta",
+        {"strength": (0.32, NATURAL), "beta": (0.01, NATURAL)},
+        target=False,
+    ),
+    "bss": Entry(
+        "jtl.methods.bss:bss", {"strength": (1e-3, NATURAL), "k": (1, COUNT)}, target=False
+    ),
 }
 """``method.name``."""
 
@@ -146,12 +159,19 @@ SCHEDULES: Mapping[str, str] = {
     "inverse": "jtl.schedules:inverse_decay",
 }
 """``optimizer.schedule``."""
-CRITERIA: Mapping[str, str] = {
-    "information_maximization": "jtl.validators:INFORMATION_MAXIMIZATION",
-    "entropy": "jtl.validators:ENTROPY",
-    "source_risk": "jtl.validators:SOURCE_RISK",
-}
-"""``keep.criterion``: what "best" means among the checkpoints."""
+VALIDATORS = (
+    "source_risk",
+    "importance_weighted_risk",
+    "dev",
+    "entropy",
+    "information_maximization",
+    "snd",
+    "bnm",
+    "mcc",
+    "atc",
+    "reverse_validation",
+)
+"""``keep.criterion``: what "best" means among the checkpoints, see :mod:`jtl.validators`."""
 BATCH_NORM = ("separate", "joint", "frozen")
 """``batch_norm``, see :mod:`jtl.forward`."""
 NORMS = ("layer", "batch")
@@ -166,7 +186,6 @@ KINDS: Mapping[str, Mapping[str, str]] = {
     "augmentation": AUGMENTATIONS,
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
-    "criterion": CRITERIA,
 }
 KNOWN: Mapping[str, Collection[str]] = {
     "embedded": EMBEDDED,

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,7 +78,8 @@ def _train(run: Run) -> int:
     checkpoints = Checkpoints(
         run.folder / workdir.CHECKPOINTS, keep_latest=config.keep.latest, keep_best=config.keep.best
     )
-    step, state = _begin(run, checkpoints, devices)
+    first = _first_state(run, devices)
+    step, state = _begin(checkpoints, first)
     monitor = Monitor(
         run.folder / workdir.METRICS if runtime.is_main_process() else Path(os.devnull),
         start=step,
@@ -86,7 +87,6 @@ def _train(run: Run) -> int:
         batch_size=config.batch_size,
         predict=evaluate.predictor(run.net.trained),
         domains=run.stored,
-        validator=build.criterion(config),
     )
     pace = execution.Pace()
     with checkpoints, monitor:
@@ -107,15 +107,22 @@ def _train(run: Run) -> int:
                 last = stop == config.steps
                 if stop == _milestone(run, start) or signal:
                     monitor.record(stop)
-                if stop % config.eval_every == 0 or last:
-                    monitor.evaluate(stop, state)
-                if stop % config.checkpoint_every == 0 or last or signal:
-                    checkpoints.save(stop, state, score=monitor.selection_score(stop, state))
+                saved = stop % config.checkpoint_every == 0 or last
+                evaluated = stop % config.eval_every == 0 or saved
+                scores = monitor.evaluate(stop, state) if evaluated else {}
+                if saved:
+                    checkpoints.save(stop, state, score=scores[config.keep.criterion])
+                elif signal:  # never the best: a run that is stopped chooses as one that is not
+                    checkpoints.save(stop, state)
                 if signal:
                     monitor.message(f"stopped at step {stop} and saved; the same command goes on")
                     return 128 + int(signal)  # as shells have it
+        if config.keep.model == "best":
+            step, state = checkpoints.restore_best(first) or (config.steps, state)
+        else:
+            step = config.steps
     with runtime.together():
-        conclude.conclude(run, state)
+        conclude.conclude(run, state, step)
     return 0
 
 
@@ -124,8 +131,8 @@ def _stage(run: Run, step: int) -> build.Stage:
     return [stage for stage in run.stages if stage.start <= step][-1]
 
 
-def _begin(run: Run, checkpoints: Checkpoints, devices: Mesh) -> tuple[int, TrainState]:
-    """The newest checkpoint that can be read, or the first state."""
+def _first_state(run: Run, devices: Mesh) -> Callable[[int], TrainState]:
+    """A function from a step to a first state of that step's shapes."""
     whole = sharding.replicated(devices)
 
     def init(step: int) -> TrainState:
@@ -133,9 +140,14 @@ def _begin(run: Run, checkpoints: Checkpoints, devices: Mesh) -> tuple[int, Trai
         start = jax.jit(training.init, out_shardings=whole)
         return start(run.config.seed, run.hyper, run.net.start())
 
-    found = checkpoints.restore_latest(init)
+    return init
+
+
+def _begin(checkpoints: Checkpoints, first: Callable[[int], TrainState]) -> tuple[int, TrainState]:
+    """The newest checkpoint that can be read, or the first state."""
+    found = checkpoints.restore_latest(first)
     if found is None:
-        return 0, init(0)
+        return 0, first(0)
     step, state = found
     print(f"going on from step {step}")
     return step, state

@@ -131,7 +131,7 @@ class Checkpoints:
         if step not in self.steps():
             raise UserError(f"no step {step} in {self.directory}; it has {self.steps()}")
         try:
-            return read_state(self._folder(step), like)
+            return read_state(self._folder(step), like(step) if callable(like) else like)
         except CorruptError as error:
             raise UserError(f"checkpoint {self._folder(step)} is corrupt: {error}") from error
 

@@ -4,18 +4,22 @@ Figures are made without pyplot, so nothing is global and no window ever opens; 
 scikit-learn are imported when a picture is drawn, which keeps the start of a run short.
 """
 
+from jtl.plots.choices import Choice, choices, validator_choices
 from jtl.plots.curves import accuracy_by_shots, learning_curves, method_comparison
 from jtl.plots.examples import example_grid
 from jtl.plots.features import Domains, feature_map
 from jtl.plots.predictions import confusion_matrices, reliability_diagram
 
 __all__ = [
+    "Choice",
     "Domains",
     "accuracy_by_shots",
+    "choices",
     "confusion_matrices",
     "example_grid",
     "feature_map",
     "learning_curves",
     "method_comparison",
     "reliability_diagram",
+    "validator_choices",
 ]
