@@ -24,6 +24,10 @@ class Entry(NamedTuple):
     """Its strengths, and the arguments of its factory but for ``features`` and ``classes``."""
     target: bool = True
     """Does it read the target?"""
+    initial: bool = False
+    """Does it adapt a trained model, which ``model.initial`` names?"""
+    statistics: bool = False
+    """Does it move the statistics of batch norms and nothing else?"""
 
 
 METHODS: Mapping[str, Entry] = {
@@ -96,6 +100,29 @@ METHODS: Mapping[str, Entry] = {
     "entropy_minimization": Entry(
         "jtl.methods.entropy_minimization:entropy_minimization", {"strength": (0.1, NATURAL)}
     ),
+    "l2_sp": Entry(
+        "jtl.methods.l2_sp:l2_sp",
+        {"alpha": (0.1, NATURAL), "beta": (0.01, NATURAL)},
+        target=False,
+    ),
+    "delta": Entry(
+        "jtl.methods.delta:delta",
+        {"strength": (0.32, NATURAL), "beta": (0.01, NATURAL)},
+        target=False,
+    ),
+    "bss": Entry(
+        "jtl.methods.bss:bss", {"strength": (1e-3, NATURAL), "k": (1, COUNT)}, target=False
+    ),
+    "fixmatch": Entry(
+        "jtl.methods.fixmatch:fixmatch",
+        {"strength": (1.0, NATURAL), "threshold": (0.95, FRACTION), "masked": (0.5, FRACTION)},
+    ),
+    "adda": Entry("jtl.methods.adda:adda", {"width": (500, COUNT)}, initial=True),
+    "shot": Entry(
+        "jtl.methods.shot:shot", {"beta": (0.3, NATURAL), "decay": (0.9, FRACTION)}, initial=True
+    ),
+    "tent": Entry("jtl.methods.tent:tent", {}, initial=True),
+    "adabn": Entry("jtl.methods.adabn:adabn", {}, initial=True, statistics=True),
     "l2_sp": Entry(
         "jtl.methods.l2_sp:l2_sp",
         {"alpha": (0.1, NATURAL), "beta": (0.01, NATURAL)},
