@@ -24,13 +24,18 @@ from jtl.types import Method, Preprocess
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")
+PAGES = tuple(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"\./launch\.sh ((?:configs|experiments)/\w+\.py(?::\w+)?)")
-TREES = ("jtl", "configs", "experiments", "tests", "tools", "benchmarks", "requirements", ".ci")
+TREES = (
+    *("jtl", "configs", "experiments", "tests", "tools", "benchmarks", "docs"),
+    *("requirements", ".ci"),
+)
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.py"))
 
 every_document = pytest.mark.parametrize("name", DOCUMENTS)
+every_page = pytest.mark.parametrize("name", (*DOCUMENTS, *PAGES))
 
 
 @functools.cache
@@ -86,7 +91,7 @@ def patched_files() -> dict[str, str]:
 # --- code -----------------------------------------------------------------------------------------
 
 
-@every_document
+@every_page
 def test_python_runs_and_prints_what_is_shown(name: str) -> None:
     space: dict[str, Any] = {}
     for number, code in enumerate(blocks(name, "python")):
@@ -111,7 +116,7 @@ def test_readme_shows_losses_first_and_both_commands() -> None:
 # --- names ----------------------------------------------------------------------------------------
 
 
-@every_document
+@every_page
 def test_every_path_that_is_named_exists(name: str) -> None:
     code = [word for span in coded(prose(name)) for word in span.split()]
     code += [word for block in blocks(name, "sh") for word in block.split()]
@@ -160,6 +165,12 @@ def test_the_forms_of_data_and_backbones_are_those_of_the_registry() -> None:
     assert coded(table[-1][1]) == list(registry.EMBEDDED)
     (backbones,) = (r[2] for r in rows(section("README.md", "### Keys")) if "backbone`" in r[0])
     assert {form.partition(":")[0] for form in coded(backbones)} == set(registry.BACKBONES)
+
+
+def test_the_names_of_backbones_are_those_of_the_registry() -> None:
+    names = [f"package:{name}" for name in registry.PACKAGES]
+    names += [f"random:{name}" for name in registry.ARCHITECTURES]
+    assert set(names) <= set(coded(section("README.md", "### Keys")))
 
 
 # --- methods and configs --------------------------------------------------------------------------
