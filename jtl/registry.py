@@ -100,19 +100,6 @@ METHODS: Mapping[str, Entry] = {
     "entropy_minimization": Entry(
         "jtl.methods.entropy_minimization:entropy_minimization", {"strength": (0.1, NATURAL)}
     ),
-    "l2_sp": Entry(
-        "jtl.methods.l2_sp:l2_sp",
-        {"alpha": (0.1, NATURAL), "beta": (0.01, NATURAL)},
-        target=False,
-    ),
-    "delta": Entry(
-        "jtl.methods.delta:delta",
-        {"strength": (0.32, NATURAL), "beta": (0.01, NATURAL)},
-        target=False,
-    ),
-    "bss": Entry(
-        "jtl.methods.bss:bss", {"strength": (1e-3, NATURAL), "k": (1, COUNT)}, target=False
-    ),
     "fixmatch": Entry(
         "jtl.methods.fixmatch:fixmatch",
         {"strength": (1.0, NATURAL), "threshold": (0.95, FRACTION), "masked": (0.5, FRACTION)},
