@@ -116,6 +116,26 @@ def _optimizer() -> ConfigDict:
     return optimizer
 
 
+def like(file: str, other: str, *arguments: Any) -> ConfigDict:
+    """The config of another file in the same folder, for one that differs in little.
+
+    ``config = like(__file__, "emoji_source_only.py", source)``, and then what differs: a method's
+    config says so that all else is as in the baseline that it is compared with.
+
+    Args:
+      file: the config file that differs, its ``__file__``.
+      other: the name of the other one.
+      arguments: of its ``get_config``.
+
+    Raises:
+      UserError: the other file is not there, or wrong.
+    """
+    path, _ = split_spec(str(Path(file).with_name(other)))
+    get_config = read_file(path)["get_config"]
+    with _blaming(path):
+        return get_config(*arguments)
+
+
 def load(spec: str, settings: Sequence[str] = ()) -> tuple[ConfigDict, str]:
     """Reads a config file, applies ``key=value`` settings, and checks the whole.
 

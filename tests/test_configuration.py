@@ -72,6 +72,24 @@ def test_the_name_of_a_run_is_the_files_with_its_argument(file: str) -> None:
     assert name == "good-optdigits" and config.data.source == "embedded:optdigits"
 
 
+def test_a_config_like_another_differs_in_what_it_says(file: str) -> None:
+    mine = Path(file).with_name("mine.py")
+    mine.write_text(
+        "from jtl.configuration import like\n\n"
+        "def get_config(direction: str = 'optdigits'):\n"
+        "    config = like(__file__, 'good.py', direction)\n"
+        "    config.seed = 3\n"
+        "    return config\n"
+    )
+    found, expected = changed(str(mine)).to_dict(), changed(f"{file}:optdigits").to_dict()
+    assert found == expected | {"seed": 3} and expected["seed"] == 0
+    mine.write_text(mine.read_text().replace("good.py", "god.py"))
+    with pytest.raises(
+        UserError, match=r"mine\.py:4: .*god\.py does not exist; did you mean .*good"
+    ):
+        changed(str(mine))
+
+
 def test_an_argument_is_one_of_its_literal(file: str) -> None:
     with pytest.raises(UserError, match=r"direction: no 'minst'; did you mean mnist\?"):
         configuration.load(f"{file}:minst")
