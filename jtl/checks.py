@@ -92,6 +92,13 @@ def _check_method(config: ConfigDict) -> None:
             raise UserError(f"{where} is {value!r}; it must be {meaning}")
     if entry.target and not config.data.target:
         raise UserError(f"method.name: {name} reads the target, and data.target is not set")
+    if entry.initial and not config.model.initial:
+        raise UserError(
+            f"model.initial is not set, and {name} adapts a trained model; train one on the source "
+            "(method.name=supervised) and give its workdir"
+        )
+    if entry.statistics and config.batch_norm == "frozen":
+        raise UserError(f"batch_norm: {name} moves the statistics that frozen keeps; use separate")
 
 
 def _check_data(config: ConfigDict) -> None:
