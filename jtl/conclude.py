@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from jtl import evaluate, metrics, partition, plots, registry, runtime, workdir
 from jtl.evaluate import Predictions
 from jtl.log import read_metrics
@@ -41,6 +43,16 @@ def predict_tests(run: Run, state: TrainState, predict: evaluate.Predict) -> Pre
         for split in ("source_test", "target_test")
         if (examples := getattr(run.stored, split)) is not None
     }
+
+
+def write_target_probabilities(run: Run, state: TrainState, predict: evaluate.Predict) -> None:
+    """Writes what the model says of the target's training examples, which have no labels.
+
+    Validators that compare runs with each other (EnsV) read it.
+    """
+    if run.stored.target_train is not None:
+        probabilities = predict(state, run.stored.target_train).probabilities
+        np.save(run.folder / workdir.TARGET_PROBABILITIES, probabilities)
 
 
 def write_model(run: Run, state: TrainState) -> None:

@@ -33,6 +33,8 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 Picture = tuple[str, str, "Figure"]
 """Heading, caption, figure."""
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]
+"""Heads of the columns, and rows, as text."""
 
 
 def write_report(
@@ -85,6 +87,7 @@ def write_study_report(
     rows: Iterable[Sequence[str]],
     figures: Iterable[Picture],
     notes: Sequence[str] = (),
+    more: Mapping[str, Table] | None = None,
 ) -> None:
     """Writes the report of a study (one question, many runs), atomically.
 
@@ -98,18 +101,24 @@ def write_study_report(
       rows: its cells, as text, the first naming the row.
       figures: heading, caption and figure of each picture, in order.
       notes: what to read the table with, such as where transfer hurts.
+      more: further tables, by heading.
     """
-    table = _table(columns, ([escape(cell) for cell in row] for row in rows))
     body = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="subtitle">{escape(question)}</p>',
         f'<p class="verdict">{_text(answer)}</p>',
         _notes(notes),
-        f"<section><h2>Results</h2>{table}</section>",
+        _text_table("Results", columns, rows),
         *(_picture(*picture) for picture in figures),
+        *(_text_table(name, *further) for name, further in (more or {}).items()),
         _list("Protocol", protocol, "protocol"),
     ]
     _write(path, title, body, "jtl")
+
+
+def _text_table(heading: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    cells = _table(columns, ([escape(cell) for cell in row] for row in rows))
+    return f"<section><h2>{escape(heading.replace('_', ' ').capitalize())}</h2>{cells}</section>"
 
 
 def verdict(summary: Mapping[str, Any]) -> str:

@@ -11,14 +11,14 @@ from ml_collections import ConfigDict
 from jtl import checks, chunk, configuration, evaluate, lanes, runtime, train, workdir
 from jtl.manifest import write_json
 from jtl.prepare import Shared, prepare
-from jtl.report import Picture, write_study_report
+from jtl.report import Picture, Table, write_study_report
 
 TABLE, RESULTS = "table.md", "results.json"
 
 Key = tuple[str, ...]
 """What tells a run from the others: its method and task, say. The seed comes beside it."""
 Results = Mapping[Key, Mapping[int, dict[str, Any]]]
-"""The summaries of the runs, by key and seed."""
+"""The summaries of the runs, by key and seed, each with the "folder" of its run."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Findings:
       columns, rows: of the table, as text.
       figures: heading, caption and figure of each picture.
       notes: what to read the table with, such as where transfer hurts.
+      more: further tables, by the name of the file that holds each.
     """
 
     answer: str
@@ -37,6 +38,7 @@ class Findings:
     rows: Sequence[Sequence[str]]
     figures: Iterable[Picture]
     notes: Sequence[str] = ()
+    more: Mapping[str, Table] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -163,13 +165,15 @@ def _write(study: Study, folder: Path, plan: Sequence[_Planned]) -> None:
         if chunk.FAILED in summary:
             failures.append(f"{planned.place.name} failed: {summary[chunk.FAILED]}.")
         else:
-            results[planned.key][planned.seed] = summary
+            results[planned.key][planned.seed] = summary | {"folder": str(planned.place)}
     findings = study.conclude(results)
     notes = [*findings.notes, *failures]
     rows = {"/".join(key): by_seed for key, by_seed in results.items()}
     write_json(folder / RESULTS, rows)
     table = markdown(findings.columns, findings.rows)
     (folder / TABLE).write_text(table, encoding="utf-8")
+    for name, more in findings.more.items():
+        (folder / f"{name}.md").write_text(markdown(*more), encoding="utf-8")
     report = folder / workdir.REPORT
     write_study_report(
         report,
@@ -179,6 +183,7 @@ def _write(study: Study, folder: Path, plan: Sequence[_Planned]) -> None:
         protocol=study.protocol,
         columns=findings.columns,
         rows=findings.rows,
+        more=findings.more,
         figures=findings.figures,
         notes=notes,
     )

@@ -12,6 +12,7 @@ from jtl.manifest import write_json
 
 CONFIG, MANIFEST, METRICS = "config.json", "manifest.json", "metrics.jsonl"
 SUMMARY, REPORT, CHECKPOINTS = "summary.json", "report.html", "checkpoints"
+TARGET_PROBABILITIES = "target_probabilities.npy"
 PREDICTIONS = "predictions.csv"
 
 
