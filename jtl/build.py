@@ -5,7 +5,7 @@ With `train`, `study` and `cli`, the only module that reads a config.
 
 import inspect
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -76,12 +76,41 @@ def _load(reference: str, where: str, found: Backbone) -> Examples:
     return examples
 
 
-def method(config: ConfigDict, *, features: int, classes: int) -> Method:
+def method(config: ConfigDict, found: Backbone, *, classes: int) -> Method:
     """The method with its settings; those it declares as hyper-parameters stay arrays."""
-    factory = registry.resolve("method", config.method.name, "method.name")
-    given = {"features": features, "classes": classes, **config.method}
-    accepted = inspect.signature(factory).parameters
+    factory, accepted = _factory(config)
+    given = {"features": head_width(config, found), "classes": classes, **config.method}
+    if "pretrained_head" in accepted:
+        given["pretrained_head"] = _pretrained_head(config, found)
     return factory(**{key: given[key] for key in accepted if key in given})
+
+
+def strengths(config: ConfigDict) -> tuple[str, ...]:
+    """The method's settings that stay arrays."""
+    accepted = _factory(config)[1]
+    return tuple(key for key in config.method if key != "name" and key not in accepted)
+
+
+def _factory(config: ConfigDict) -> tuple[Callable[..., Method], Collection[str]]:
+    """The function that makes the method, and the names of its arguments."""
+    factory = registry.resolve("method", config.method.name, "method.name")
+    return factory, inspect.signature(factory).parameters
+
+
+def _pretrained_head(config: ConfigDict, found: Backbone) -> Params:
+    name = config.method.name
+    if config.model.bottleneck:
+        raise UserError(
+            f"model.bottleneck: {name} puts the head that the backbone was pretrained with on its "
+            "features, and a bottleneck changes them; set 0"
+        )
+    if found.head is None:
+        raise UserError(
+            f"model.backbone: {name} needs the head that the backbone was pretrained with, and "
+            f"{config.model.backbone} brings none; give a package:, or a run: whose "
+            "model.bottleneck is 0"
+        )
+    return found.head
 
 
 def hyperparameters(config: ConfigDict, made: Method) -> dict[str, jax.Array]:

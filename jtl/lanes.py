@@ -36,9 +36,8 @@ SHARE_OF_MEMORY = 0.5
 
 def program_of(config: ConfigDict) -> str:
     """What two configs have in common if their runs can be lanes of one program."""
-    made = build.method(config, features=1, classes=2)
     rest = config.to_dict()
-    for key in (*NUMBERS, *(f"method.{name}" for name in made.hyper)):
+    for key in (*NUMBERS, *(f"method.{name}" for name in build.strengths(config))):
         *sections, last = key.split(".")
         section = rest
         for name in sections:

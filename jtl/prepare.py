@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from jtl import build, runtime, sharding, workdir
@@ -18,6 +19,7 @@ from jtl.data.splits import Domains
 from jtl.manifest import manifest
 from jtl.models.backbone import Backbone
 from jtl.network import Network, Start
+from jtl.types import Method
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def prepare(config: ConfigDict, folder: Path, shared: Shared | None = None) -> R
     parts = data.source, data.target, data.test_fraction, data.split_seed
     domains = shared(lambda: _domains(config, found), "domains", *backbone, *parts)
     classes = len(domains.source_train.classes)
-    made = build.method(config, features=build.head_width(config, found), classes=classes)
+    made = build.method(config, found, classes=classes)
     layer = model.bottleneck, model.norm, model.dropout
     shape = *backbone, model.initial, *layer, classes, config.parallel
     start = shared(
@@ -88,12 +90,23 @@ def prepare(config: ConfigDict, folder: Path, shared: Shared | None = None) -> R
         folder=folder,
         net=net,
         stages=build.stages(config, net, made),
-        hyper=build.hyperparameters(config, made),
+        hyper=build.hyperparameters(config, made) | _measured(config, made, net, domains),
         domains=domains,
         stored=stored,
         labelled=labelled,
         oracle=made.oracle,
     )
+
+
+def _measured(
+    config: ConfigDict, made: Method, net: Network, domains: Domains
+) -> dict[str, jax.Array]:
+    """What the method has to know of the labelled examples before the first step."""
+    if made.measure is None:
+        return {}
+    examples = build.labelled(config, domains, made)
+    measured = made.measure(net.embedding(examples).array(), examples.known_labels())
+    return {name: jnp.asarray(value, jnp.float32) for name, value in measured.items()}
 
 
 def _domains(config: ConfigDict, found: Backbone) -> Domains:

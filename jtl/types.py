@@ -113,8 +113,9 @@ class Target(NamedTuple):
 
 Terms = dict[str, Float[Array, ""]]
 """The named parts of an objective, logged at every step."""
-Hyperparameters = Mapping[str, Float[jax.Array, ""]]
-"""Scalars as arrays, so that a whole run can be vmapped over them."""
+Hyperparameters = Mapping[str, Float[jax.Array, "..."]]
+"""Scalars as arrays, so that a whole run can be vmapped over them; and what a method has measured
+before training."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class Scope:
     Attributes:
       params: the trainable parameters, the method's own networks included.
       memory: what the method keeps beside the parameters (teacher, references, random matrices).
-      hyper: the method's strengths, as arrays.
+      hyper: the method's strengths, as arrays, and what it has measured.
       progress: 0 at the first step, 1 at the end.
       key: randomness of this step and phase.
       call: ``call(name, inputs)`` runs one of the method's networks.
@@ -188,6 +189,9 @@ class Method:
         domains are as the step's phases last forwarded them, without gradients; ``scope.params``
         are the new parameters, ``scope.memory`` is the memory of the step that ends.
       hyper: the strengths and their defaults, read as ``scope.hyper[name]``.
+      measure: ``measure(features, labels) -> arrays``, before the first step, of the labelled
+        training examples: what the method has to know of them, from the features that the backbone
+        gave before training; each is read as ``scope.hyper[name]`` too.
       oracle: trained on target labels, to be reported apart.
     """
 
@@ -196,6 +200,7 @@ class Method:
     remember: Callable[[Params, jax.Array], Params] = _nothing
     update_memory: Callable[[Any, Any, Scope], Params] = _unchanged
     hyper: Mapping[str, float] = field(default_factory=dict)
+    measure: Callable[[np.ndarray, np.ndarray], Mapping[str, Array]] | None = None
     oracle: bool = False
 
 

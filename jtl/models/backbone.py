@@ -26,6 +26,8 @@ class Backbone:
       salt: of the random keys of what is put on these weights. Weights that jtl trained have one:
         features fit the head that they were trained with, down to its first values, and a run with
         the same seed would draw that very head again.
+      head: the parameters of the :func:`jtl.models.heads.head` that the weights were trained with,
+        directly on the features; None where there was none.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Backbone:
     origin: str = ""
     sha256: str = ""
     salt: int = 0
+    head: Params | None = None
 
 
 def image_side(wanted: int, *, own: int, smallest: int, name: str) -> int:

@@ -79,11 +79,12 @@ def pretrained(*, image_size: int = 0) -> Backbone:
     """
     random = backbone(image_size=image_size)
     params, stats = read_weights()
-    params = {name: leaves for name, leaves in params.items() if name != "head"}
+    head = params.pop("head")
     return replace(
         random,
         name=PACKAGE,
         weights=(params, stats),
+        head=head,
         origin=f"package:{PACKAGE}=={metadata.version(PACKAGE)}",
         sha256=SHA256,
     )

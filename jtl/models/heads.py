@@ -1,12 +1,13 @@
 """What stands on a backbone: the bottleneck, the head, and the domain discriminator."""
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from jtl import registry
 from jtl.errors import UserError, nearest
 from jtl.models.adapter import from_nnx
-from jtl.types import Model
+from jtl.types import Model, Params
 
 
 class _Bottleneck(nnx.Module):
@@ -78,6 +79,12 @@ def bottleneck(
 def head(width: int, classes: int) -> Model:
     """The task classifier: [B, width] -> [B, classes] logits."""
     return from_nnx(lambda rngs: _Head(width, classes, rngs))
+
+
+def pretrained(params: Params) -> Model:
+    """A task classifier that starts at given values, those of a :func:`head`."""
+    classifier = head(*params["dense"]["kernel"].shape)
+    return Model(lambda key: (jax.tree.map(jnp.asarray, params), {}), classifier.apply)
 
 
 def discriminator(width_in: int, width: int = 1024) -> Model:

@@ -113,8 +113,14 @@ def backbone(folder: str, *, image_size: int = 0) -> Backbone:
     count = sum(1 for tree in given for _ in partition.walk(tree))
     skipped = ", ".join(sorted(key for key in model.params if key != "backbone"))
     print(f"backbone of {folder}: loaded all {count} arrays, skipped {skipped}; the rest is new")
-    salt = int(model.sha256[:8], 16)
-    return replace(found, weights=given, origin=f"run:{folder}", sha256=model.sha256, salt=salt)
+    return replace(
+        found,
+        weights=given,
+        origin=f"run:{folder}",
+        sha256=model.sha256,
+        salt=int(model.sha256[:8], 16),
+        head=None if "bottleneck" in model.params else model.params.get("head"),
+    )
 
 
 def classifier(folder: str, blocks: Blocks) -> Saved:
