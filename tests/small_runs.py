@@ -1,4 +1,6 @@
-"""Small real runs for the tests of training: vectors of two shifted domains, seconds each."""
+"""Small real runs for the tests of training, seconds each: vectors of two shifted domains, or
+pictures. :func:`register` gives configs names for what only tests have.
+"""
 
 import multiprocessing
 import os
@@ -8,10 +10,19 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from flax import nnx
 from ml_collections import ConfigDict
+from PIL import Image
 
-from jtl import workdir
+from jtl import registry, workdir
 from jtl.configuration import defaults
+from jtl.data import folder as folder_of_images
+from jtl.data.examples import Examples
+from jtl.models.adapter import from_nnx
+from jtl.models.backbone import Backbone
+from jtl.models.chain import Blocks
+from jtl.ranges import FRACTION
+from jtl.types import Preprocess
 
 FEATURES, CLASSES = 6, 3
 
@@ -46,10 +57,61 @@ def config(folder: Path, **changes) -> ConfigDict:
     return made
 
 
+def picture_config(folder: Path, **changes) -> ConfigDict:
+    """The convolutional network on dark and light pictures in ``folder``, which are written."""
+    pictures = folder / "pictures"
+    if not pictures.exists():
+        draw = np.random.default_rng(0)
+        for index in range(24):
+            name = ("dark", "light")[index % 2]
+            (pictures / name).mkdir(parents=True, exist_ok=True)
+            pixels = draw.integers(0, 100, (9, 7)) + 155 * (index % 2)
+            Image.fromarray(pixels.astype(np.uint8)).save(pictures / name / f"{index}.png")
+    made = config(folder, steps=4, eval_every=2, checkpoint_every=2, batch_size=8)
+    made.data.source, made.data.target = f"folder:{pictures}", ""
+    made.model.backbone, made.model.image_size = "random:digits-convnet", 8
+    made.method = {"name": "supervised"}
+    made.keep.criterion = "source_risk"
+    made.update(changes)
+    return made
+
+
+def register() -> None:
+    """Gives names in a config to a backbone, a method and a kind of data of the tests."""
+    here: dict[str, dict[str, str]] = {
+        "architecture": {"batch-norm": "small_runs:batch_norm_backbone"},
+        "method": {"mean_teacher": "toys:mean_teacher"},
+        "data": {"stream": "small_runs:stream"},
+    }
+    for kind, names in here.items():
+        registry.KINDS[kind].update(names)
+    registry.METHODS["mean_teacher"] = registry.Entry("", {"decay": (0.9, FRACTION)})
+
+
+def batch_norm_backbone(*, image_size: int = 0) -> Backbone:
+    """One block with batch norm, on vectors."""
+    from toys import NormBlock
+
+    def blocks(axis_name: str | None = None) -> Blocks:
+        def build(rngs: nnx.Rngs) -> nnx.Module:
+            return NormBlock(FEATURES, FEATURES, rngs)
+
+        return (("stem", from_nnx(build, axis_name=axis_name)),)
+
+    del image_size
+    return Backbone("batch-norm", blocks, None, FEATURES)
+
+
+def stream(argument: str, preprocess: Preprocess | None) -> Examples:
+    """The pictures of a folder, decoded as they are needed."""
+    return folder_of_images.load(argument, preprocess, memory_limit=0)
+
+
 def as_file(made: ConfigDict, file: Path) -> Path:
     """The config as a file for the command line."""
-    lines = ["from ml_collections import ConfigDict", "def get_config():"]
-    file.write_text("\n".join([*lines, f"    return ConfigDict({made.to_dict()!r})", ""]))
+    lines = ["import small_runs", "from ml_collections import ConfigDict", "small_runs.register()"]
+    lines += ["def get_config():", f"    return ConfigDict({made.to_dict()!r})", ""]
+    file.write_text("\n".join(lines))
     return file
 
 
@@ -82,7 +144,9 @@ class Process:
 
 
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["jtl.train", "orbax.checkpoint"])
+_SERVER.set_forkserver_preload(
+    ["jtl.train", "orbax.checkpoint", "grain", "sklearn.manifold", "matplotlib.figure", "toys"]
+)
 
 
 def _command(file: Path, folder: Path, output: Path, environment: Mapping[str, str]) -> None:
@@ -91,7 +155,8 @@ def _command(file: Path, folder: Path, output: Path, environment: Mapping[str, s
     os.dup2(stream, 1)
     os.dup2(stream, 2)
     os.environ |= environment
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(file.parent / "compiled")
+    # Each of these programs takes little, and all of them most of a process's time.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     from jtl import cli
 
     sys.exit(cli.main([str(file), "--workdir", str(folder)]))
@@ -104,13 +169,15 @@ def model(folder: Path) -> dict[str, np.ndarray]:
     return load_file(folder / "model.safetensors")
 
 
-def final_state(folder: Path) -> list[bytes]:
-    """Every byte of the newest checkpoint's arrays, the optimizer's among them."""
+def final_state(folder: Path) -> dict[str, bytes]:
+    """The arrays of the newest checkpoint by name, bit for bit."""
     import orbax.checkpoint as ocp
 
     steps = [path for path in (folder / workdir.CHECKPOINTS).iterdir() if path.name.isdecimal()]
     newest = max(steps, key=lambda path: int(path.name))
     with ocp.StandardCheckpointer() as reader:
-        return [
-            np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(reader.restore(newest / "state"))
-        ]
+        leaves = jax.tree_util.tree_leaves_with_path(reader.restore(newest / "state"))
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf).tobytes()
+        for path, leaf in leaves
+    }

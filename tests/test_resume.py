@@ -1,8 +1,11 @@
-"""Nothing is lost: kills, signals and corrupt checkpoints, on real processes."""
+"""Nothing is lost: kills, signals and corrupt checkpoints, on real processes, alone and in jobs."""
 
 import random
 import signal
+import socket
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,114 +14,232 @@ import small_runs as runs
 from jtl import workdir
 from jtl.log import read_metrics
 
-STEPS = 400
+STEPS, EVERY = 120, 10
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with data, the config file of a run, and that run finished without interruption."""
+    """A folder with data, the config files of three runs, and each run finished in one go."""
     folder = tmp_path_factory.mktemp("resume")
-    made = runs.config(folder, steps=STEPS, eval_every=20, checkpoint_every=20)
-    made.optimizer.name = "adamw"
-    runs.as_file(made, folder / "config.py")
-    code, output = runs.Process(folder / "config.py", folder / "whole").end()
-    assert code == 0, output
+    # Everything that a state can hold: statistics, memory, Adam's moments; and dropout.
+    vectors = runs.config(folder, steps=STEPS, eval_every=EVERY, checkpoint_every=EVERY)
+    vectors.model.backbone, vectors.model.dropout = "random:batch-norm", 0.3
+    vectors.method = {"name": "mean_teacher"}
+    vectors.optimizer.name = "adamw"
+    # On a CPU, the steps of a network with convolutions are dispatched one by one.
+    dispatched = runs.picture_config(folder, steps=32, eval_every=8, checkpoint_every=8)
+    dispatched.data.augment, dispatched.model.dropout = "shift", 0.3
+    streamed = dispatched.copy_and_resolve_references()
+    streamed.data.source = streamed.data.source.replace("folder:", "stream:")
+    made = {"vectors": vectors, "dispatched": dispatched, "streamed": streamed}
+    for name, config in made.items():
+        runs.as_file(config, folder / f"{name}.py")
+    for name in made:
+        code, output = runs.Process(folder / f"{name}.py", folder / f"{name}-whole").end()
+        assert code == 0, output
     return folder
 
 
-def wait_for_steps(folder, steps, process) -> None:
-    """Returns once the run has logged that many steps."""
-    file = folder / workdir.METRICS
-    while process.running():
-        if file.exists() and f'"step": {steps},' in file.read_text():
-            return
+Moment = Callable[[Path], bool]
+"""Has a run, seen from its folder, come this far?"""
+
+
+def begun(folder: Path) -> bool:
+    return True
+
+
+def prepared(folder: Path) -> bool:
+    """The first programs are compiled now."""
+    return (folder / workdir.MANIFEST).exists()
+
+
+def evaluating(folder: Path) -> bool:
+    return (folder / workdir.METRICS).exists()
+
+
+def saving(folder: Path) -> bool:
+    return any((folder / workdir.CHECKPOINTS).glob("*-tmp*"))
+
+
+def concluding(folder: Path) -> bool:
+    """The report is drawn now."""
+    return (folder / "model.safetensors").exists()
+
+
+def at(step: int) -> Moment:
+    def reached(folder: Path) -> bool:
+        file = folder / workdir.METRICS
+        return file.exists() and f'"step": {step},' in file.read_text()
+
+    return reached
+
+
+def start_and_await(place: Path, name: str, folder: Path, moment: Moment) -> runs.Process:
+    process = runs.Process(place / f"{name}.py", folder)
+    while process.running() and not moment(folder):
         time.sleep(0.002)
+    return process
 
 
-def assert_same_end(place, folder) -> None:
+def losses(folder: Path) -> dict[int, float]:
+    records = [r for r in read_metrics(folder / workdir.METRICS) if r["split"] == "train"]
+    assert len({record["step"] for record in records}) == len(records)
+    return {record["step"]: record["values"]["loss"] for record in records}
+
+
+def assert_same_end(place: Path, name: str, folder: Path, *, records_more: int = 0) -> None:
     """The whole state, the model and the losses are those of the uninterrupted run."""
-    assert runs.final_state(folder) == runs.final_state(place / "whole")
-    assert (folder / "model.safetensors").read_bytes() == (
-        place / "whole" / "model.safetensors"
-    ).read_bytes()
+    whole = place / f"{name}-whole"
+    assert runs.final_state(folder) == runs.final_state(whole)
+    expected, found = runs.model(whole), runs.model(folder)
+    assert {n: leaf.tobytes() for n, leaf in found.items()} == {
+        n: leaf.tobytes() for n, leaf in expected.items()
+    }
+    before, after = losses(whole), losses(folder)
+    assert len(after) == len(before) + records_more
+    differing = [step for step in before if after[step] != before[step]]
+    assert len(differing) <= records_more
 
-    def losses(run):
-        records = [r for r in read_metrics(run / workdir.METRICS) if r["split"] == "train"]
-        return [(r["step"], r["values"]["loss"]) for r in records]
 
-    assert losses(folder) == losses(place / "whole")
+KILLS: dict[str, list[Moment]] = {
+    "vectors": [
+        *(begun, prepared, evaluating, saving, at(20)),
+        *(begun, at(50), saving, at(80), concluding),
+    ],
+    # The save of a step waits for the one before.
+    "dispatched": [prepared, at(24), saving],
+    "streamed": [prepared, at(24), saving],
+}
 
 
-def test_ten_kills_change_no_bit(place) -> None:
-    folder, draw = place / "killed", random.Random(0)
-    moments = sorted(draw.sample(range(20, STEPS, 20), 10))
-    for moment in moments:
-        process = runs.Process(place / "config.py", folder)
-        wait_for_steps(folder, moment, process)
-        time.sleep(draw.uniform(0, 0.05))  # also inside an asynchronous save
+@pytest.mark.parametrize("name", KILLS)
+def test_kills_at_any_moment_change_no_bit(place, name) -> None:
+    folder, draw = place / f"{name}-killed", random.Random(0)
+    for moment in KILLS[name]:
+        process = start_and_await(place, name, folder, moment)
+        time.sleep(draw.uniform(0, 0.1))
         process.send(signal.SIGKILL)
         assert process.end()[0] == -signal.SIGKILL
         assert not (folder / workdir.SUMMARY).exists()
-    code, output = runs.Process(place / "config.py", folder).end()
+    code, output = runs.Process(place / f"{name}.py", folder).end()
     assert code == 0, output
     assert "going on from step" in output
-    assert_same_end(place, folder)
+    assert_same_end(place, name, folder)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_exits_with_its_code(place, number) -> None:
-    folder = place / number.name
-    process = runs.Process(place / "config.py", folder)
-    wait_for_steps(folder, 60, process)
-    process.send(number)
-    code, output = process.end()
-    assert code == 128 + number, output
-    assert "saved; the same command goes on" in output
-    code, output = runs.Process(place / "config.py", folder).end()
+def test_the_killed_run_had_everything_that_a_state_can_hold(place) -> None:
+    parts = {name.split("/")[0] for name in runs.final_state(place / "vectors-whole")}
+    assert parts == {"step", "seed", "params", "stats", "optimizer", "memory"}
+
+
+def test_signals_save_and_exit_with_their_codes(place) -> None:
+    folder = place / "signalled"
+    for number, step in ((signal.SIGTERM, 20), (signal.SIGINT, 50)):
+        process = start_and_await(place, "vectors", folder, at(step))
+        process.send(number)
+        code, output = process.end()
+        assert code == 128 + number, output
+        assert "saved; the same command goes on" in output
+    code, output = runs.Process(place / "vectors.py", folder).end()
     assert code == 0, output
-    assert_same_end(place, folder)
+    # Where it stopped, the means of the losses up to there and from there on are noted.
+    stopped_between = len(losses(folder)) - STEPS // EVERY
+    assert stopped_between in (0, 1, 2)
+    assert_same_end(place, "vectors", folder, records_more=stopped_between)
 
 
 def test_a_corrupt_newest_checkpoint_falls_back_saying_so(place) -> None:
     folder = place / "corrupt"
-    process = runs.Process(place / "config.py", folder)
-    wait_for_steps(folder, 200, process)
-    process.send(signal.SIGTERM)
+    process = start_and_await(place, "vectors", folder, at(60))
+    process.send(signal.SIGKILL)
     process.end()
     steps = [p for p in (folder / workdir.CHECKPOINTS).iterdir() if p.name.isdecimal()]
     newest = max(steps, key=lambda path: int(path.name))
     for file in (newest / "state").rglob("*"):
         if file.is_file():
             file.write_bytes(b"garbage")
-    code, output = runs.Process(place / "config.py", folder).end()
+    code, output = runs.Process(place / "vectors.py", folder).end()
     assert code == 0, output
     assert "corrupt" in output and "going back" in output
-    assert_same_end(place, folder)
+    assert_same_end(place, "vectors", folder)
 
 
-def test_two_processes_train_as_one(place):
-    """A job of two processes, as mpirun starts them, talking over loopback."""
-    file = runs.as_file(runs.config(place, steps=20), place / "short.py")
-    assert runs.Process(file, place / "alone").end()[0] == 0
-    folder = place / "cluster"
-    job = random.Random().randrange(1, 4000)
-    shared = {
-        "OMPI_MCA_orte_hnp_uri": f"{job}.0;tcp://127.0.0.1:34911",
-        "OMPI_COMM_WORLD_SIZE": "2",
-    }
-    processes = [
-        runs.Process(
-            file,
-            folder,
-            log=place / f"cluster{rank}.log",
-            environment=shared
-            | {"OMPI_COMM_WORLD_RANK": str(rank), "OMPI_COMM_WORLD_LOCAL_RANK": str(rank)},
-        )
-        for rank in range(2)
-    ]
-    ends = [process.end() for process in processes]
-    assert [code for code, _ in ends] == [0, 0], ends
-    assert "target accuracy" in ends[0][1] and "target accuracy" not in ends[1][1]
-    alone = runs.model(place / "alone")
+class Job:
+    """Two processes, as a launcher of MPI starts them, that talk over loopback."""
+
+    def __init__(self, files: tuple[Path, Path], folder: Path, *, jax_detects: bool) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = str(server.getsockname()[1])
+        if jax_detects:
+            told = {"OMPI_COMM_WORLD_SIZE": "2", "JAX_COORDINATOR_PORT": port}
+            told |= {"OMPI_MCA_orte_hnp_uri": "4096.0;tcp://127.0.0.1:34911"}
+            which = ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK")
+        else:
+            told = {"PMI_SIZE": "2", "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}"}
+            which = ("PMI_RANK",)
+        self.processes = [
+            runs.Process(
+                file,
+                folder,
+                log=folder.parent / f"{folder.name}-{rank}.log",
+                environment=told | dict.fromkeys(which, str(rank)),
+            )
+            for rank, file in enumerate(files)
+        ]
+
+    def end(self) -> tuple[list[int], list[str]]:
+        """Waits; returns the exit codes and outputs of both."""
+        ends = [process.end() for process in self.processes]
+        return [code for code, _ in ends], [output for _, output in ends]
+
+
+def assert_trained_as(expected: Path, folder: Path) -> None:
+    alone = runs.model(expected)
     for name, leaf in runs.model(folder).items():
         np.testing.assert_allclose(leaf, alone[name], rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def alone(place) -> Path:
+    """A run of one process."""
+    file = runs.as_file(runs.config(place, steps=20), place / "short.py")
+    code, output = runs.Process(file, place / "alone").end()
+    assert code == 0, output
+    return place / "alone"
+
+
+def test_two_processes_train_as_one(place, alone):
+    file = place / "short.py"
+    codes, outputs = Job((file, file), place / "cluster", jax_detects=True).end()
+    assert codes == [0, 0], outputs
+    assert "target accuracy" in outputs[0] and "target accuracy" not in outputs[1]
+    assert_trained_as(alone, place / "cluster")
+
+
+def test_pmap_over_two_processes_trains_as_one_and_a_signal_to_one_stops_both(place, alone):
+    made = runs.config(place, parallel="pmap", steps=20, eval_every=2, checkpoint_every=20)
+    file, folder = runs.as_file(made, place / "pmap.py"), place / "pmap"
+    job = Job((file, file), folder, jax_detects=False)
+    while not at(2)(folder) and job.processes[1].running():
+        time.sleep(0.002)
+    job.processes[1].send(signal.SIGTERM)
+    codes, outputs = job.end()
+    assert codes == [128 + signal.SIGTERM] * 2, outputs
+    assert "saved" in outputs[0]
+    codes, outputs = Job((file, file), folder, jax_detects=False).end()
+    assert codes == [0, 0], outputs
+    assert "going on from step" in outputs[0]
+    assert_trained_as(alone, folder)
+
+
+def test_a_mistake_of_any_process_ends_its_job_in_one_line(place, alone):
+    """First the main process refuses a folder, then the other one misses its config."""
+    files, missing = (place / "short.py", place / "vectors.py"), place / "none.py"
+    cases = (((files[1], files[1]), "another config"), ((files[0], missing), "does not exist"))
+    for pair, words in cases:
+        begin = time.monotonic()
+        codes, outputs = Job(pair, alone, jax_detects=False).end()
+        assert codes == [2, 2], outputs
+        (line,) = [line for line in outputs[0].splitlines() if line.startswith("jtl: error: ")]
+        assert words in line and "jtl: " not in outputs[1]
+        assert time.monotonic() - begin < 60  # not the minutes that jax would wait

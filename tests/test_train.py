@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import pytest
 import small_runs as runs
-from PIL import Image
 
 from jtl import prepare, train, workdir
 from jtl.data import folder
@@ -76,7 +75,7 @@ def test_metrics_come_in_order_and_once(finished) -> None:
         by_split.setdefault(record["split"], []).append(record["step"])
     assert by_split["train"] == [20, 40]
     assert by_split["source_test"] == by_split["target_test"] == [0, 20, 40]
-    assert by_split["selection"] == [20, 40]
+    assert by_split["validators"] == [0, 20, 40]
     last = [record["values"] for record in records if record["split"] == "train"][-1]
     assert set(last) == {"loss", "task", "domain", "gradient_norm", "seconds"}
 
@@ -160,7 +159,7 @@ def test_target_labels_are_never_read_in_training(data, finished, tmp_path) -> N
     for name, leaf in expected.items():
         np.testing.assert_array_equal(found[name], leaf, err_msg=name)
     scores = [
-        [r["values"] for r in read_metrics(folder / "metrics.jsonl") if r["split"] == "selection"]
+        [r["values"] for r in read_metrics(folder / "metrics.jsonl") if r["split"] == "validators"]
         for folder in (finished, tmp_path / "run")
     ]
     assert scores[0] == scores[1]  # nor when a checkpoint is judged
@@ -249,33 +248,10 @@ def test_stages_unfreeze_and_resume_across_their_boundary(data, tmp_path) -> Non
     assert steps == sorted(set(steps))
 
 
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """A folder of two classes of small pictures: dark ones and light ones."""
-    folder = tmp_path_factory.mktemp("pictures")
-    draw = np.random.default_rng(0)
-    for index in range(24):
-        name = ("dark", "light")[index % 2]
-        (folder / name).mkdir(exist_ok=True)
-        pixels = draw.integers(0, 100, (9, 7)) + 155 * (index % 2)
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{index}.png")
-    return folder
-
-
-def picture_config(pictures, **changes):
-    made = runs.config(pictures.parent, steps=4, eval_every=2, checkpoint_every=2, batch_size=8)
-    made.data.source, made.data.target = f"folder:{pictures}", ""
-    made.model.backbone, made.model.image_size = "random:digits-convnet", 8
-    made.method = {"name": "supervised"}
-    made.keep.criterion = "source_risk"
-    made.update(changes)
-    return made
-
-
-def test_pictures_that_do_not_fit_in_memory_train_the_same_model(pictures, tmp_path, monkeypatch):
-    assert train.run(picture_config(pictures), tmp_path / "memory") == 0
+def test_pictures_that_do_not_fit_in_memory_train_the_same_model(data, tmp_path, monkeypatch):
+    assert train.run(runs.picture_config(data), tmp_path / "memory") == 0
     monkeypatch.setattr(folder, "load", partial(folder.load, memory_limit=0))
-    assert train.run(picture_config(pictures), tmp_path / "stream") == 0
+    assert train.run(runs.picture_config(data), tmp_path / "stream") == 0
     expected, found = runs.model(tmp_path / "memory"), runs.model(tmp_path / "stream")
     for name, leaf in expected.items():
         np.testing.assert_allclose(found[name], leaf, rtol=1e-5, atol=1e-6, err_msg=name)
@@ -283,9 +259,9 @@ def test_pictures_that_do_not_fit_in_memory_train_the_same_model(pictures, tmp_p
     assert summaries[0]["accuracy"] == summaries[1]["accuracy"]
 
 
-def test_frozen_blocks_run_once_and_train_the_same_model(pictures, tmp_path, capsys):
+def test_frozen_blocks_run_once_and_train_the_same_model(data, tmp_path, capsys):
     """Training from stored activations equals training from pixels."""
-    made = picture_config(pictures, partition=(("backbone/.*", "freeze"), (".*", "train")))
+    made = runs.picture_config(data, partition=(("backbone/.*", "freeze"), (".*", "train")))
     assert train.run(made, tmp_path / "stored") == 0
     assert "ran the 3 frozen blocks once" in capsys.readouterr().out
     with pytest.MonkeyPatch.context() as patch:
