@@ -135,6 +135,7 @@ ARGUMENTS = {
     ),
     "vectors of no width": ("--config.model.backbone=features:wide", "write features:64, say"),
     "vectors of width 0": ("--config.model.backbone=features:0", "write features:64, say"),
+    "a missing start": ("--config.model.initial=no/such", "model.initial: no finished run in no"),
     "missing run": ("--config.model.backbone=run:no/such", "no finished run in no/such"),
     "a run that is not finished": ("--config.model.backbone=run:.", "no finished run in .; train"),
     "rules of no shape": ("--config.partition=('head', 'train')", "expected a pair"),
@@ -196,6 +197,14 @@ def test_a_mistake_on_the_command_line_is_one_line(
         (
             ("model.norm=batch", "model.bottleneck=0"),
             "model.norm: acts in the bottleneck, and model.bottleneck is 0",
+        ),
+        (
+            ("method.name=tent",),
+            "model.initial is not set, and tent adapts a trained model; train one on the source",
+        ),
+        (
+            ("method.name=adabn", "model.initial=runs/x", "batch_norm=frozen"),
+            "batch_norm: adabn moves the statistics that frozen keeps; use separate",
         ),
         (
             ("model.backbone=features:8", "data.augment=flip"),
