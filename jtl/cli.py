@@ -141,6 +141,8 @@ def _work(command: Command) -> Callable[[], int]:
     else:
         config, _ = configuration.load(command.spec, command.settings)
         _check_workdir(workdir)
+        if command.debug_nans and config.parallel == "pmap":
+            raise UserError("--debug_nans does not see into pmap; add --config.parallel=jit")
         # Imported here, as it starts JAX: every mistake above is reported without waiting for it.
         from jtl import train
 

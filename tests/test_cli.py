@@ -148,6 +148,7 @@ ARGUMENTS = {
     "unfreezing too late": ("--config.unfreeze=((2, (('.*', 'train'),)),)", "2 is not between 0"),
     "unknown flag": ("--wrkdir=x", "unknown flag --wrkdir; did you mean --workdir?"),
     "a key without its prefix": ("--steps=10", "unknown flag --steps; did you mean --config.steps"),
+    "a value for a switch": ("--debug_nans=1", "--debug_nans takes no value"),
     "a stray setting": ("steps=10", "stray argument 'steps=10'"),
     "a stray word": ("fast", "stray argument 'fast'"),
     "no workdir": ("--workdir", "--workdir has no value"),
@@ -312,6 +313,25 @@ def test_a_good_config_is_trained_in_the_folder_of_its_name(
     (first, folder), (second, other) = called
     assert (first.steps, folder) == (3, Path("runs/config-a-b"))
     assert (second.steps, other) == (configuration.defaults().steps, Path("elsewhere"))
+
+
+def test_a_search_for_nans_is_switched_on_for_this_run(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import jax
+
+    seen = []
+    train = type(sys)("jtl.train")
+    train.run = lambda *given: seen.append(jax.config.values["jax_debug_nans"]) or 0
+    monkeypatch.setitem(sys.modules, "jtl.train", train)
+    monkeypatch.setattr("jtl.train", train, raising=False)
+    try:
+        assert cli.main(["config.py"]) == cli.main(["config.py", "--debug_nans"]) == 0
+    finally:
+        jax.config.update("jax_debug_nans", False)
+    assert seen == [False, True]
+    message = error_of(capsys, "config.py", "--debug_nans", "--config.parallel=pmap")
+    assert "does not see into pmap" in message
 
 
 def test_a_study_is_run_in_the_folder_of_its_name(
