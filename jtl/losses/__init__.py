@@ -1,7 +1,7 @@
 """Losses of transfer learning: pure functions of arrays, which know no model and no config.
 
-Losses of single examples return one value per example; losses of a batch return a scalar and take
-``axis_name``. All compute in float32 and have finite gradients.
+Losses of single examples return one value per example; losses of a batch return a scalar, take
+``axis_name``, and masks of the rows that count. All compute in float32 and have finite gradients.
 """
 
 from jtl.losses.adversarial import (

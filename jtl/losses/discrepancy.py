@@ -1,7 +1,7 @@
 """Maximum mean discrepancy: of one layer, or of several jointly."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -147,28 +147,37 @@ def _joint(
     of_pairs = _disjoint_pairs if estimator == "linear" else _all_pairs
     kernel = jnp.ones(())
     for samples, widths in zip(layers, bandwidths, strict=True):
-        distances, read = of_pairs(samples)
-        kernel = kernel * _kernel(distances, _bandwidths(distances, read, widths))
+        pairs = of_pairs(samples)
+        kernel = kernel * _kernel(pairs.distances, _bandwidths(pairs, widths))
     if estimator == "linear":
-        _, read = _disjoint_pairs(first)
-        value = masked_mean(kernel[0] + kernel[1] - kernel[2] - kernel[3], read[0])
+        whole = _whole_pairs(first)
+        value = masked_mean(kernel[0] + kernel[1] - kernel[2] - kernel[3], whole)
     else:
         value = _quadratic(kernel, first, itself=estimator == "biased")
     return jnp.where(first.have(needed), value, 0.0)
 
 
-def _all_pairs(samples: Samples) -> tuple[jax.Array, jax.Array]:
-    """Squared distances [n, n] between the pooled rows, and which the median reads: each once."""
+class _Pairs(NamedTuple):
+    """Squared distances of pairs of rows, and what the median is taken over."""
+
+    distances: jax.Array
+    read: Float[jax.Array, " read"]
+    counts: Bool[jax.Array, " read"]
+    """Which of those read are of rows that count."""
+
+
+def _all_pairs(samples: Samples) -> _Pairs:
+    """Of the pooled rows, [n, n]; the median reads each pair of different rows once."""
     rows = jnp.concatenate([samples.source, samples.target])
     counts = jnp.concatenate([samples.of_source, samples.of_target])
     distances = squared_distances(rows, rows, masked_mean(rows, counts))
     distances = jnp.where(np.eye(len(rows), dtype=bool), 0.0, distances)
-    above = np.triu(np.ones((len(rows), len(rows)), bool), 1)
-    return distances, counts[:, None] & counts[None, :] & above
+    one, other = np.triu_indices(len(rows), 1)
+    return _Pairs(distances, distances[one, other], counts[one] & counts[other])
 
 
-def _disjoint_pairs(samples: Samples) -> tuple[jax.Array, jax.Array]:
-    """Squared distances [4, pairs] of s1 and s2, t1 and t2, s1 and t2, s2 and t1."""
+def _disjoint_pairs(samples: Samples) -> _Pairs:
+    """Of s1 and s2, t1 and t2, s1 and t2, s2 and t1: [4, pairs]."""
     rows = min(len(samples.source), len(samples.target)) // 2 * 2
     source = samples.source[counted_first(samples.of_source)]
     target = samples.target[counted_first(samples.of_target)]
@@ -176,8 +185,13 @@ def _disjoint_pairs(samples: Samples) -> tuple[jax.Array, jax.Array]:
     t1, t2 = target[0:rows:2], target[1:rows:2]
     pairs = ((s1, s2), (t1, t2), (s1, t2), (s2, t1))
     distances = jnp.stack([jnp.sum((x - y) ** 2, axis=1) for x, y in pairs])
-    whole = jnp.arange(rows // 2, dtype=jnp.int32) < jnp.minimum(*samples.counts) // 2
-    return distances, jnp.broadcast_to(whole, distances.shape)
+    return _Pairs(distances, distances.ravel(), jnp.tile(_whole_pairs(samples), 4))
+
+
+def _whole_pairs(samples: Samples) -> Bool[jax.Array, " pairs"]:
+    """Which disjoint pairs hold rows that count only: the first ones."""
+    pairs = min(len(samples.source), len(samples.target)) // 2
+    return jnp.arange(pairs, dtype=jnp.int32) < jnp.minimum(*samples.counts) // 2
 
 
 def _quadratic(
@@ -202,14 +216,12 @@ def _quadratic(
     )
 
 
-def _bandwidths(
-    distances: jax.Array, read: jax.Array, given: Array | None
-) -> Float[jax.Array, " kernels"]:
+def _bandwidths(pairs: _Pairs, given: Array | None) -> Float[jax.Array, " kernels"]:
     """Octaves around the median; around the mean where most rows are equal; around 1 if all are."""
     if given is not None:
         return jax.lax.stop_gradient(jnp.asarray(given, jnp.float32))
-    distances = jax.lax.stop_gradient(distances).ravel()
-    median, mean = _median(distances, read.ravel()), masked_mean(distances, read.ravel())
+    distances = jax.lax.stop_gradient(pairs.read)
+    median, mean = _median(distances, pairs.counts), masked_mean(distances, pairs.counts)
     scale = jnp.where(median > 0, median, jnp.where(mean > 0, mean, 1.0))
     return scale * jnp.asarray(_OCTAVES, jnp.float32)
 

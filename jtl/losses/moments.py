@@ -82,7 +82,7 @@ def central_moment_discrepancy(
 
     Returns:
       A scalar in float32, not negative. It is a sum of norms, not of their squares: near equality
-      its gradient does not fade, and at equality (where it is finite) rounding gives it a direction.
+      its gradient does not fade, and at equality, where it is finite, it is rounding's.
 
     Raises:
       UserError: not two matrices of equal width, an empty sample, a mask of another length, or
