@@ -362,6 +362,16 @@ def test_log_ratios_are_those_of_a_classifier_without_the_example(
     assert sorted(errors)[1] > 0.05, "or the test could not fail"
 
 
+def test_the_intercept_is_not_penalised(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    source, target = generator.exponential(size=(30, 2)), 3 * generator.exponential(size=(90, 2))
+    monkeypatch.setattr(linear, "PENALTIES", (1.0,))
+    log_ratio = np.concatenate(metrics.domain_log_ratio(source, target))
+    left_out = -left_out_log_odds(source, target, 1.0, np.arange(120))
+    np.testing.assert_allclose(log_ratio, left_out, atol=5e-4)
+    assert np.abs(left_out).max() > 0.5
+
+
 def test_the_penalty_is_the_one_that_predicts_left_out_examples_best(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -384,7 +394,8 @@ def test_the_ridge_probe_is_that_of_scikit_learn(
     shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generator = np.random.default_rng(0)
-    features, labels = generator.normal(2, 3, size=shape), generator.integers(3, size=shape[0])
+    features = generator.normal(2, 3, size=shape)
+    labels = features[:, 1:4].argmax(1)  # which a weak penalty predicts best
     features[:, 0] = 0.1  # constant, and not exactly its own mean
     standard = (features - features.mean(0)) / np.maximum(features.std(0), 1e-9)
     errors = []
@@ -407,6 +418,7 @@ def test_the_ridge_probe_is_that_of_scikit_learn(
         np.testing.assert_array_equal(probe(features), oracle.predict(standard).argmax(1))
     monkeypatch.undo()
     best = (1.0, 0.1, 0.01, 0.001)[int(np.argmin(errors))]
+    assert (best < 1) == (shape[1] < shape[0])
     chosen = linear.fit_ridge(features, labels, 3)
     oracle = Ridge(alpha=best * len(features)).fit(standard, np.eye(3)[labels])
     np.testing.assert_allclose(chosen.coefficients.T, oracle.coef_, atol=1e-9)
@@ -432,6 +444,11 @@ def test_a_larger_domain_is_not_further_away() -> None:
 @pytest.mark.parametrize("features", [np.full((20, 3), 0.1), np.zeros((20, 1))])
 def test_constant_features_are_at_distance_zero(features: np.ndarray) -> None:
     assert metrics.a_distance(features, features[:7]) == 0.0
+
+
+def test_rounding_is_not_a_distance() -> None:
+    features = np.full((20, 3), 0.1, np.float32)
+    assert metrics.a_distance(features, np.nextafter(features, np.float32(1))) == 0.0
 
 
 def test_more_features_than_examples_are_not_a_distance() -> None:
@@ -463,9 +480,9 @@ def test_domains_that_do_not_compare_say_why(
 
 def test_the_bootstrap_is_that_of_scipy() -> None:
     values = np.random.default_rng(0).exponential(size=80)
-    ours = metrics.bootstrap(np.mean, values, resamples=4000, level=0.9)
+    ours = metrics.bootstrap(np.mean, values, resamples=4000, level=0.5)
     theirs = stats.bootstrap(
-        (values,), np.mean, method="percentile", confidence_level=0.9, n_resamples=4000, rng=1
+        (values,), np.mean, method="percentile", confidence_level=0.5, n_resamples=4000, rng=1
     ).confidence_interval
     assert ours["value"] == values.mean()
     slack = 0.1 * (theirs.high - theirs.low)  # two samples of the same distribution
@@ -540,6 +557,14 @@ def test_the_p_value_counts_sign_patterns_and_ties(differences: np.ndarray) -> N
     assert ours.p_value == pytest.approx(far.mean())
     mirrored = metrics.paired_test(np.full(len(differences), 0.5), 0.5 + differences)
     assert mirrored.p_value == ours.p_value and mirrored.t == pytest.approx(-ours.t)
+
+
+def test_patterns_that_tie_but_for_rounding_count() -> None:
+    differences = np.array([-0.5, -0.4, -0.2, 0.3, 0.1])
+    in_tenths = np.array([-5, -4, -2, 3, 1])
+    patterns = np.array(list(itertools.product([-1, 1], repeat=5)))
+    far = np.abs((patterns * in_tenths).sum(1)) >= abs(in_tenths.sum())
+    assert metrics.paired_test(differences, np.zeros(5)).p_value == far.mean()
 
 
 def test_five_seeds_cannot_reject_at_five_percent_and_six_can() -> None:

@@ -14,6 +14,8 @@ from jtl.metrics.checks import Features, check_features
 
 PENALTIES = (1.0, 0.1, 0.01, 0.001)
 """The factors of ``|w|^2 / 2`` that are tried on standardised features, against a mean loss."""
+ROUNDING = 1e-6
+"""A feature that varies by less than this share of its mean is constant in single precision."""
 TIE = 1e-9
 """A log ratio this close to 0 favours neither domain: what differs is rounding."""
 
@@ -146,11 +148,12 @@ def _ridge(
 def _standard(features: Features, weights: Column) -> tuple[Weights, Weights]:
     """Weighted mean and deviation of each feature; infinite where it is constant but for rounding.
 
-    Divided by infinity, a constant feature is 0 and takes no part.
+    Divided by infinity, a constant feature is 0 and takes no part: rounding that depends on the
+    batch would tell domains apart.
     """
     mean = weights @ features
     spread = np.sqrt(weights @ (features - mean) ** 2)
-    return mean, np.where(spread > 1e-12 * np.abs(mean), spread, np.inf)
+    return mean, np.where(spread > ROUNDING * np.abs(mean), spread, np.inf)
 
 
 def _design(features: Features, weights: Column) -> Design:
