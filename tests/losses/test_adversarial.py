@@ -80,7 +80,7 @@ def test_discrepancy_is_symmetric_zero_at_equality_and_blind_to_order() -> None:
 
 def test_what_a_weight_of_zero_leaves_out_may_be_anything() -> None:
     weights = jnp.float32([0, 1, 1, 1, 1, 1, 1, 0])
-    logits = SOURCE_LOGITS.at[jnp.array([0, 7])].set(jnp.array([jnp.nan, jnp.inf]))
+    logits = SOURCE_LOGITS.at[jnp.array([0, 7])].set(jnp.array([jnp.nan, -jnp.inf]))
 
     def loss(logits: jax.Array, weights: jax.Array) -> jax.Array:
         return domain_adversarial(logits, TARGET_LOGITS, source_weights=weights)

@@ -1,6 +1,6 @@
 """Padded rows: a masked loss is the loss of the rows kept, whatever the others hold."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
@@ -70,25 +70,46 @@ def test_padded_rows_change_neither_value_nor_gradient(case: Case, fill: float) 
         assert (gradient[~kept] == 0).all()
 
 
-@every_masked
-def test_without_any_row_the_loss_and_its_gradient_are_zero(case: Case) -> None:
-    filled = {position: np.nan for positions in case.masks.values() for position in positions}
+def without(case: Case, keywords: Iterable[str]) -> tuple[jax.Array, tuple]:
+    """Value and gradients where no row of those masks counts, and those rows are NaN."""
+    gone = {position for keyword in keywords for position in case.masks[keyword]}
     arguments = tuple(
-        np.full_like(a, filled[i]) if i in filled and a.dtype.kind == "f" else a
+        np.full_like(a, np.nan) if i in gone and a.dtype.kind == "f" else a
         for i, a in enumerate(case.arguments)
     )
     masks = {
-        keyword: np.zeros(len(arguments[positions[0]]), bool)
+        keyword: np.full(len(arguments[positions[0]]), keyword not in keywords)
         for keyword, positions in case.masks.items()
     }
 
     def total(*arguments: jax.Array) -> jax.Array:
         return case.loss(*arguments, **as_weights(masks)).sum()
 
-    value, gradients = jax.jit(jax.value_and_grad(total, floats(arguments)))(*to_jax(arguments))
+    return jax.jit(jax.value_and_grad(total, floats(arguments)))(*to_jax(arguments))
+
+
+@every_masked
+def test_without_any_row_the_loss_and_its_gradient_are_zero(case: Case) -> None:
+    value, gradients = without(case, case.masks)
     assert value == 0
-    for gradient in gradients:
-        assert (gradient == 0).all()
+    assert not any(gradient.any() for gradient in gradients)
+
+
+@pytest.mark.parametrize(
+    ("case", "keyword"),
+    [
+        pytest.param(case, keyword, id=f"{name}-{keyword}")
+        for name, case in MASKED.items()
+        for keyword in case.masks
+        if "source_where" in case.masks
+    ],
+)
+def test_without_a_row_of_one_sample_the_loss_and_its_gradient_are_zero(
+    case: Case, keyword: str
+) -> None:
+    value, gradients = without(case, [keyword])
+    assert value == 0
+    assert not any(gradient.any() for gradient in gradients)
 
 
 @pytest.mark.parametrize(
