@@ -70,7 +70,7 @@ def test_rows_sum_to_one_and_a_source_class_without_mass_gets_none() -> None:
 
 
 def test_of_two_target_classes_each_has_its_own_row() -> None:
-    """The authors' code gives both the marginal: scikit-learn has one logit for the two."""
+    """The authors' code has one for the two of them: scikit-learn has one logit."""
     found = calibrated(P, LABELS % 2, HELD, HELD_LABELS % 2)
     np.testing.assert_allclose(found, direct(P, LABELS % 2), atol=0.1)
 

@@ -1,7 +1,9 @@
-"""Prints what jtl and well-known implementations say of the same input: docs/losses.md's tables.
+"""Prints what jtl and well-known implementations say of the same input: tables of two pages.
 
 python tools/compare_losses.py            # prints them
-python tools/compare_losses.py --write    # puts them into the page, between their markers
+python tools/compare_losses.py --write    # puts them into the pages, between their markers
+
+The pages are docs/losses.md and docs/transferability.md.
 
 A table stands between two lines::
 
@@ -14,9 +16,10 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from peers import adversarial, discrepancy, transport
+from peers import adversarial, discrepancy, fine_tuning, predictions, scores, transport
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "losses.md"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+PAGES = (DOCS / "losses.md", DOCS / "transferability.md")
 PLACE = re.compile(r"(<!-- compare: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 TABLES: Mapping[str, Callable[[], str]] = {
@@ -26,11 +29,21 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "mmd": discrepancy.mmd_table,
     "coral": discrepancy.coral_table,
     "transport": transport.transport_table,
+    "mcc": predictions.mcc_table,
+    "bnm": predictions.bnm_table,
+    "vat": predictions.vat_table,
+    "hafn": fine_tuning.hafn_table,
+    "distillation": fine_tuning.distillation_table,
+    "delta": fine_tuning.delta_table,
+    "logme": scores.logme_table,
+    "h_score": scores.h_score_table,
+    "transrate": scores.transrate_table,
+    "gbc": scores.gbc_table,
 }
 
 
 def fill(text: str) -> str:
-    """The page with its tables made anew.
+    """A page with its tables made anew.
 
     Raises:
       KeyError: a marker names no table.
@@ -39,9 +52,10 @@ def fill(text: str) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Prints all tables, or writes them into the page."""
+    """Prints all tables, or writes them into the pages."""
     if arguments == ["--write"]:
-        PAGE.write_text(fill(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+        for page in PAGES:
+            page.write_text(fill(page.read_text(encoding="utf-8")), encoding="utf-8")
         return
     for name, table in TABLES.items():
         print(f"{name}\n\n{table()}\n")

@@ -102,15 +102,15 @@ def bnm_table() -> str:
 # --- the direction of a virtual adversary ---------------------------------------------------------
 
 SIZES = (64, 784, 3072)
-STEPS = (1e-6, 1e-4, 1e-2, 1.0)
+STEPS = (1e-6, 1e-2, 1.0)
 
 
 def mean_cosine(width: int, step: float) -> float:
-    """Between jtl's move in float32 and the exact first power iteration, over 32 inputs."""
+    """Between jtl's move in float32 and the exact first power iteration, over 16 inputs."""
     rng = np.random.default_rng(width)
-    first = rng.normal(size=(width, 128)) / np.sqrt(width)
-    second = 2 * rng.normal(size=(128, 10)) / np.sqrt(128)
-    inputs = rng.uniform(size=(32, width))
+    first = rng.normal(size=(width, 64)) / np.sqrt(width)
+    second = 2 * rng.normal(size=(64, 10)) / np.sqrt(64)
+    inputs = rng.uniform(size=(16, width))
     seen, key = [], jax.random.key(0)
 
     def network(rows: jax.Array) -> jax.Array:
@@ -119,22 +119,26 @@ def mean_cosine(width: int, step: float) -> float:
 
     losses.virtual_adversarial(network, jnp.float32(inputs), key, epsilon=1.0, xi=step)
     moves = np.asarray(seen[-1] - jnp.float32(inputs), np.float64)
+    keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(16))
+    starts = jax.vmap(lambda key: jax.random.normal(key, width))(keys)
     cosines = []
-    for index, (row, move) in enumerate(zip(inputs, moves, strict=True)):
-        start = np.asarray(jax.random.normal(jax.random.fold_in(key, index), width), np.float64)
+    for row, move, start in zip(inputs, moves, np.asarray(starts, np.float64), strict=True):
         hidden = np.tanh(row @ first)
         p = softmax(hidden @ second)
-        jacobian = second.T @ np.diag(1 - hidden**2) @ first.T
-        slope = jacobian.T @ (np.diag(p) - np.outer(p, p)) @ jacobian @ start
+        # The Hessian of the divergence is J^T (diag(p) - p p^T) J, J = second^T diag(...) first^T.
+        rise = second.T @ ((1 - hidden**2) * (first.T @ start))
+        slope = first @ ((1 - hidden**2) * (second @ (p * rise - p * (p @ rise))))
         cosines.append(slope @ move / np.linalg.norm(slope) / np.linalg.norm(move))
     return float(np.mean(cosines))
 
 
 def vat_table() -> str:
     """What float32 leaves of the direction, by the length of the step that finds it."""
-    notes = {1e-6: "VAT's authors, pytorch-adapt, AdaTime", 1e-2: "jtl"}
-    rows = [
-        [f"{step:g}", *(number(mean_cosine(width, step)) for width in SIZES), notes.get(step, "")]
-        for step in STEPS
-    ]
+    defaults = {1e-6: "VAT's authors, pytorch-adapt, AdaTime", 1e-2: "jtl"}
+    rows = []
+    for step in STEPS:
+        cosines = [mean_cosine(width, step) for width in SIZES]
+        # What is left of a lost direction is rounding, which differs between machines.
+        cells = ["**under 0.9**" if cosine < 0.9 else number(cosine, 2) for cosine in cosines]
+        rows.append([f"{step:g}", *cells, defaults.get(step, "")])
     return markdown(["`xi`", *(f"{width} inputs" for width in SIZES), "default of"], rows)

@@ -142,7 +142,7 @@ def h_score_table() -> str:
 
 
 def transrate(features: np.ndarray, labels: np.ndarray) -> float:
-    """thuml/Transfer-Learning-Library, tllib/ranking/transrate.py (c4aa59e), as the paper's list."""
+    """thuml/Transfer-Learning-Library, tllib/ranking/transrate.py (c4aa59e), and the paper."""
 
     def rate(rows: np.ndarray) -> float:
         scales = np.linalg.svd(rows, compute_uv=False)
