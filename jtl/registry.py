@@ -21,7 +21,8 @@ class Entry(NamedTuple):
     place: str
     """Its factory, which returns a :class:`jtl.types.Method`."""
     settings: Settings
-    """Its strengths, and the arguments of its factory but for ``features`` and ``classes``."""
+    """Its strengths, and the arguments of its factory but for what a run knows by itself:
+    ``features``, ``classes`` and ``pretrained_head``."""
     target: bool = True
     """Does it read the target?"""
     initial: bool = False
@@ -122,6 +123,27 @@ METHODS: Mapping[str, Entry] = {
     ),
     "bss": Entry(
         "jtl.methods.bss:bss", {"strength": (1e-3, NATURAL), "k": (1, COUNT)}, target=False
+    ),
+    "co_tuning": Entry(
+        "jtl.methods.co_tuning:co_tuning",
+        {"strength": (2.3, NATURAL), "form": ("calibrated", one_of("calibrated", "direct"))},
+        target=False,
+    ),
+    "bi_tuning": Entry(
+        "jtl.methods.bi_tuning:bi_tuning",
+        {
+            "strength": (1.0, NATURAL),
+            "temperature": (0.07, POSITIVE),
+            "decay": (0.999, FRACTION),
+            "width": (128, COUNT),
+            "slots": (40, COUNT),
+        },
+        target=False,
+    ),
+    "lwf": Entry(
+        "jtl.methods.lwf:lwf",
+        {"strength": (1.0, NATURAL), "temperature": (2.0, POSITIVE)},
+        target=False,
     ),
 }
 """``method.name``."""

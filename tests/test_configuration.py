@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
@@ -17,6 +18,7 @@ from jtl.models import digits_convnet, efficientnet_lite
 from jtl.types import Method, Preprocess
 from jtl.validators import VALIDATORS
 
+HEAD = {"dense": {"kernel": np.zeros((8, 4), np.float32), "bias": np.zeros(4, np.float32)}}
 TEXT = """
 from typing import Literal
 from jtl import configuration
@@ -205,7 +207,7 @@ def test_every_registered_name_can_be_imported(kind: str) -> None:
 def test_what_is_registered_of_a_method_is_what_it_declares(name: str) -> None:
     entry, factory = registry.METHODS[name], registry.resolve("method", name)
     arguments = inspect.signature(factory).parameters
-    sizes = {"features": 8, "classes": 3}
+    sizes = {"features": 8, "classes": 3, "pretrained_head": HEAD}
     made: Method = factory(**{key: sizes[key] for key in arguments if key in sizes})
     declared = {key: value.default for key, value in arguments.items() if key not in sizes}
     declared |= made.hyper

@@ -35,7 +35,7 @@ from jtl.types import (
     Unlabelled,
 )
 
-WIDTH, CLASSES, INPUTS = 8, 3, 5
+WIDTH, CLASSES, INPUTS, OLD_CLASSES = 8, 3, 5, 4
 HYPER = {"learning_rate": 0.1, "weight_decay": 1e-3}
 ALL = ((".*", "train"),)
 FROZEN_BACKBONE = (("backbone/.*", "freeze"), (".*", "train"))
@@ -100,6 +100,13 @@ def dense_model() -> Model:
 
 def model(**settings: Any) -> Model:
     return classifier(blocks(**settings))
+
+
+@functools.cache
+def pretrained_head() -> Params:
+    """Of a backbone's earlier task."""
+    params, _ = heads.head(WIDTH, OLD_CLASSES).init(jax.random.key(1))
+    return jax.device_get(params)
 
 
 def small_dann() -> Method:

@@ -4,14 +4,17 @@ import dataclasses
 from typing import Any
 
 import fixed
+import jax
 import numpy as np
 import pytest
-from fixed import SOURCE, TASK, close, draw, float64
+from fixed import SOURCE, TASK, close, draw, float64, softmax
 from test_registered import build
 
+from jtl import relationship
 from jtl.errors import UserError
 from jtl.types import Method, Outputs, Params
 
+NOTHING: Any = None
 START: Params = {
     "backbone": {"stage1": {"kernel": draw(2, 3), "bias": draw(3)}},
     "bottleneck": {"kernel": draw(3, 4)},
@@ -29,8 +32,7 @@ def value(method: Method, params: Params = PARAMS, source: Any = SOURCE, **setti
     (phase,) = method.phases
     assert phase.reads == ("source",)
     scope = dataclasses.replace(fixed.scope(method, **settings), params=params)
-    no_target: Any = None
-    return phase.objective(source, no_target, scope)
+    return phase.objective(source, NOTHING, scope)
 
 
 def squares(*leaves: Any) -> float:
@@ -38,7 +40,7 @@ def squares(*leaves: Any) -> float:
 
 
 def remembered(method: Method) -> Params:
-    return method.remember(START, fixed.jax.random.key(0))
+    return method.remember(START, jax.random.key(0))
 
 
 def test_l2_sp_draws_the_backbone_to_its_start_and_the_rest_to_0() -> None:
@@ -93,3 +95,142 @@ def test_bss_adds_the_smallest_squared_singular_values(k: int) -> None:
     singular = np.linalg.svd(float64(SOURCE.features), compute_uv=False)
     close(terms["shrinkage"], (singular[-k:] ** 2).sum())
     close(total, TASK + 0.5 * (singular[-k:] ** 2).sum())
+
+
+HEAD = {"dense": {"kernel": draw(fixed.FEATURES, 5), "bias": draw(5)}}
+"""Of an earlier task with five classes."""
+LABELS = np.array([0, 1, 1, 2, 0, 0, 2, 1])
+
+
+def old_logits(features: Any) -> np.ndarray:
+    return float64(features) @ HEAD["dense"]["kernel"] + HEAD["dense"]["bias"]
+
+
+def test_co_tuning_teaches_the_old_head_what_each_label_means() -> None:
+    method = build("co_tuning", pretrained_head=HEAD)
+    table = softmax(draw(fixed.CLASSES, 5))
+    logits = draw(8, 5)
+    scope = fixed.scope(method, networks={"pretrained_head": lambda _: logits})
+    scope = dataclasses.replace(scope, hyper={**scope.hyper, "relationship": table})
+    total, terms = method.phases[0].objective(SOURCE, NOTHING, scope)
+    old_task = -(table[SOURCE.labels] * np.log(softmax(logits))).sum(axis=1).mean()
+    close(terms["old_task"], old_task)
+    close(total, TASK + 2.3 * old_task)
+
+
+def test_the_relationship_is_of_what_the_old_head_says_of_the_labelled_examples() -> None:
+    features = draw(8, fixed.FEATURES)
+    said = softmax(old_logits(features))
+    direct = measured("direct", features, LABELS)
+    close(direct, [said[label == LABELS].mean(axis=0) for label in range(3)])
+    held = np.isin(np.arange(8), [2, 4, 6])  # the second one of each class
+    parts = said[~held], LABELS[~held], said[held], LABELS[held]
+    close(measured("calibrated", features, LABELS), relationship.calibrated(*parts), rtol=1e-3)
+
+
+def measured(form: str, features: np.ndarray, labels: np.ndarray) -> Any:
+    method = build("co_tuning", pretrained_head=HEAD, form=form)
+    assert method.measure is not None
+    return method.measure(features, labels)["relationship"]
+
+
+def test_one_label_a_class_cannot_be_calibrated() -> None:
+    features, labels = draw(3, fixed.FEATURES), np.arange(3)
+    with pytest.raises(
+        UserError, match=r"each class has one; raise data\.per_class, or set direct"
+    ):
+        measured("calibrated", features, labels)
+    assert measured("direct", features, labels).shape == (3, 5)
+    with pytest.raises(UserError, match=r"no 'drect'; did you mean direct\?"):
+        measured("drect", features, labels)
+
+
+def test_lwf_distils_what_the_start_says_of_the_same_images_into_the_old_head() -> None:
+    method = build("lwf", pretrained_head=HEAD)
+    memory, features, says = remembered(method), draw(8, fixed.FEATURES), draw(8, 5)
+    seen = []
+
+    def forward(inputs: Any, params: Any) -> Outputs:
+        seen.append((inputs, params))
+        return Outputs(features, SOURCE.logits)
+
+    networks = {"pretrained_head": lambda found: says if found is SOURCE.features else None}
+    total, terms = value(method, memory=memory, networks=networks, forward=forward, strength=0.5)
+    old, new = softmax(old_logits(features) / 2), softmax(says / 2)
+    distance = 4 * (old * np.log(old / new)).sum(axis=1).mean()
+    close(terms["distillation"], distance)
+    close(total, TASK + 0.5 * distance)
+    ((inputs, params),) = seen
+    assert inputs is SOURCE.inputs and params is START
+
+
+PROJECTOR = {"dense": {"kernel": draw(fixed.FEATURES, 2), "bias": draw(2)}}
+WEIGHTS = draw(fixed.FEATURES, fixed.CLASSES)
+
+
+def contrast(queries: Any, own: Any, queue: Any, queue_labels: Any, temperature: float) -> float:
+    """As the paper has it, example by example."""
+    losses = []
+    for query, key, label in zip(queries, own, SOURCE.labels, strict=True):
+        keys = np.concatenate([key[None], queue[queue_labels >= 0]])
+        labels = np.concatenate([[label], queue_labels[queue_labels >= 0]])
+        cosines = keys @ query / np.linalg.norm(keys, axis=1) / np.linalg.norm(query)
+        shares = np.exp(cosines / temperature) / np.exp(cosines / temperature).sum()
+        losses.append(-np.log(shares[labels == label]).mean())
+    return float(np.mean(losses))
+
+
+def test_bi_tuning_contrasts_features_with_the_heads_weights_and_projections_with_each_other() -> (
+    None
+):
+    method = build("bi_tuning", features=fixed.FEATURES, width=2, slots=2)
+    params = {"head": {"kernel": WEIGHTS, "bias": draw(3)}, "projector": PROJECTOR}
+    memory = method.remember(params, jax.random.key(0))
+    assert memory["labels"].tolist() == [-1] * 6
+    memory |= {"labels": np.array([2, 0, 0, 1, -1, -1], np.int32)}
+    memory |= {"features": draw(6, fixed.FEATURES), "keys": draw(6, 2)}
+    teachers, projections = draw(8, fixed.FEATURES), draw(8, 2)
+    total, terms = value(
+        method,
+        params,
+        memory=memory,
+        networks={"projector": lambda found: projections if found is SOURCE.features else None},
+        forward=lambda inputs, given: Outputs(teachers if given is params else NOTHING, NOTHING),
+        temperature=0.5,
+        strength=0.1,
+    )
+    of_class = float64(WEIGHTS).T[SOURCE.labels]
+    queue = memory["features"], memory["labels"], 0.5
+    around_weights = contrast(of_class, float64(SOURCE.features), *queue)
+    keys = float64(teachers) @ PROJECTOR["dense"]["kernel"] + PROJECTOR["dense"]["bias"]
+    around_each_other = contrast(float64(projections), keys, memory["keys"], *queue[1:])
+    close(terms["around_weights"], around_weights)
+    close(terms["around_each_other"], around_each_other)
+    close(total, TASK + 0.1 * (around_weights + around_each_other))
+
+
+def test_the_newest_keys_of_bi_tuning_come_first_and_its_teacher_follows_slowly() -> None:
+    method = build("bi_tuning", features=fixed.FEATURES, width=2, slots=4)
+    old = {"head": {"kernel": WEIGHTS}, "projector": PROJECTOR}
+    new = {"head": {"kernel": WEIGHTS + 1}, "projector": PROJECTOR}
+    memory = method.remember(old, jax.random.key(0))
+    memory |= {"labels": np.arange(12, dtype=np.int32)}
+    found = draw(8, fixed.FEATURES)
+
+    def forward(inputs: Any, given: Any) -> Outputs:
+        assert inputs is SOURCE.inputs and given is old
+        return Outputs(found, NOTHING)
+
+    scope = fixed.scope(method, memory=memory, forward=forward, decay=0.75)
+    after = method.update_memory(SOURCE, None, dataclasses.replace(scope, params=new))
+    assert after["labels"].tolist() == [*SOURCE.labels.tolist(), 0, 1, 2, 3]
+    close(after["features"][:8], found)
+    close(after["keys"][:8], found @ PROJECTOR["dense"]["kernel"] + PROJECTOR["dense"]["bias"])
+    close(after["features"][8:], 0.0)
+    close(after["teacher"]["head"]["kernel"], WEIGHTS + 0.25)
+
+
+def test_bi_tuning_needs_a_head_and_a_projector_that_train() -> None:
+    method = build("bi_tuning")
+    with pytest.raises(UserError, match=r"bi_tuning trains all of head/\.\*; label it 'train'"):
+        method.remember({"projector": PROJECTOR}, jax.random.key(0))

@@ -58,6 +58,7 @@ def build(name: str, **settings: Any) -> Method:
     factory = registry.resolve("method", name)
     accepted = inspect.signature(factory).parameters
     sizes = {"features": toys.WIDTH, "classes": toys.CLASSES, "width": toys.WIDTH, "repeats": 2}
+    sizes |= {"pretrained_head": toys.pretrained_head()}
     return factory(**{key: value for key, value in (sizes | settings).items() if key in accepted})
 
 
@@ -67,7 +68,14 @@ def run(case: str) -> toys.Run:
     # What adapts a trained model may do so by its norms alone, which the plain one has not.
     plain = not adapts_a_trained_model(case)
     recipe = toys.recipe(build(name, **settings), plain=plain, rules=RULES, steps=LENGTH)
-    return toys.Run(recipe, learning_rate=LEARNING_RATE)
+    return toys.Run(recipe, learning_rate=LEARNING_RATE, **measured(recipe.method))
+
+
+def measured(method: Method) -> dict[str, Any]:
+    """What a method has measured, on features that say nothing of the labels."""
+    features = np.random.default_rng(0).normal(size=(24, toys.WIDTH)).astype(np.float32)
+    labels = np.arange(len(features)) % toys.CLASSES
+    return dict(method.measure(features, labels)) if method.measure else {}
 
 
 def adapts_a_trained_model(case: str) -> bool:
