@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from jtl import overrides, registry
 from jtl.errors import UserError, nearest
-from jtl.ranges import COUNT, FACTOR, FRACTION, INSIDE, NATURAL, POSITIVE, SEED, Range
+from jtl.ranges import COUNT, FACTOR, FRACTION, INSIDE, NATURAL, POSITIVE, SEED, STEPS, Range
 
 CHOICES: Mapping[str, Collection[str]] = {
     "optimizer.name": registry.OPTIMIZERS,
@@ -25,7 +25,7 @@ CHOICES: Mapping[str, Collection[str]] = {
 
 RANGES: Mapping[str, Range] = {
     "seed": SEED,
-    "steps": COUNT,
+    "steps": STEPS,
     "batch_size": COUNT,
     "data.test_fraction": INSIDE,
     "data.split_seed": NATURAL,
@@ -63,6 +63,8 @@ def check(config: ConfigDict) -> None:
         if not holds(values[key]):
             raise UserError(f"{key} is {values[key]}; it must be {meaning}")
     _check_method(config)
+    if config.keep.model == "best" and not config.keep.best:
+        raise UserError("keep.model: best needs a checkpoint that is kept; set keep.best to 1")
     if not config.data.target and config.keep.criterion != "source_risk":
         raise UserError(
             f"keep.criterion: {config.keep.criterion} reads the target, and data.target is not "
@@ -149,14 +151,21 @@ def _check_partition(config: ConfigDict) -> None:
     groups = config.optimizer.groups
     labels = {"train", "freeze", *groups}
     used = _check_rules(config.partition, labels, "partition")
-    last = 0.0
+    last, before = 0.0, 0
     for index, stage in enumerate(config.unfreeze):
         where = f"unfreeze[{index}]"
         if not (isinstance(stage, tuple) and len(stage) == 2 and _is_number(stage[0])):
             raise UserError(f"{where}: expected (progress, rules), got {stage!r}")
         if not last < stage[0] < 1:
             raise UserError(f"{where}: progress {stage[0]} is not between {last:g} and 1")
-        last = stage[0]
+        start = round(stage[0] * config.steps)
+        if not before < start < config.steps:
+            empty = "the stage before it" if start <= before else "it"
+            raise UserError(
+                f"{where}: progress {stage[0]} of {config.steps} steps is step {start}, which "
+                f"leaves {empty} no step; give it another progress, or train longer"
+            )
+        last, before = stage[0], start
         used |= _check_rules(stage[1], labels, where)
     for name in groups:
         where = f"optimizer.groups.{name}"
@@ -181,7 +190,10 @@ def _check_rules(rules: Any, labels: set[str], where: str) -> set[str]:
             raise UserError(f"{where}: the pattern {pattern!r} is malformed: {error}") from error
         if label not in labels:
             raise UserError(f"{where}: unknown label {label!r}; {nearest(label, labels)}")
-    return {label for _, label in rules}
+    used = {label for _, label in rules}
+    if used == {"freeze"}:
+        raise UserError(f"{where}: every rule freezes, so nothing trains; label a pattern 'train'")
+    return used
 
 
 def _is_number(value: Any) -> bool:

@@ -50,6 +50,16 @@ def main(argv: Sequence[str]) -> int:
         if cluster.is_main():  # the other processes of a job say the same
             print("jtl: error: " + " ".join(str(error).split()), file=sys.stderr)
         return 2
+    except (MemoryError, RuntimeError) as error:
+        # A device without memory says so in an error of XLA's.
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        said = " ".join(str(error).split())[:200]
+        print(
+            f"jtl: error: out of memory ({said}); lower batch_size or model.image_size",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:  # before or after training, which handles it itself
         print("jtl: interrupted; the same command goes on", file=sys.stderr)
         return 130

@@ -111,7 +111,7 @@ def _optimizer() -> ConfigDict:
     optimizer.clip = 0.0
     # The learning rate of a block is multiplied by this once for every block above it; 1 is off.
     optimizer.layer_decay = 1.0
-    # Learning-rate factor of each group that partition names.
+    # Learning-rate factor of each group that partition names; empty until some are added.
     optimizer.groups = ConfigDict(type_safe=False)
     return optimizer
 

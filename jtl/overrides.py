@@ -1,8 +1,8 @@
 """Changes to a config: the values of a config file and the ``key=value`` of the command line.
 
 Every value takes the type of the default that it replaces, and every key has to exist. The keys of
-``method`` are those of the method that is named there. One section is open: ``optimizer.groups``
-gets its groups, each with a factor, from the config file.
+``method`` are those of the method that is named there. One section is open: groups, each with a
+factor, may be added to ``optimizer.groups``.
 """
 
 import ast
@@ -16,7 +16,7 @@ from jtl import registry
 from jtl.errors import UserError, nearest
 
 OPEN = "optimizer.groups"
-"""The section that a config file may add keys to."""
+"""The section that keys may be added to."""
 
 EXPECTED = {
     bool: "true or false",
@@ -90,7 +90,7 @@ def apply(config: ConfigDict, settings: Sequence[str]) -> None:
         choose_method(config, seen["method.name"], "--config.method.name")
     for key, text in seen.items():
         section, leaf = _find(config, key)
-        section[leaf] = parse(text, section[leaf], f"--config.{key}")
+        section[leaf] = parse(text, section.get(leaf, 1.0), f"--config.{key}")
 
 
 def parse(text: str, default: Any, where: str) -> Any:
@@ -142,14 +142,14 @@ def _show(value: Any) -> str:
 
 
 def _find(config: ConfigDict, key: str) -> tuple[ConfigDict, str]:
-    """The section that a dotted key is in, and the key's last part."""
+    """The section that a dotted key is in, and the key's last part, which is there or may be."""
     section = config
     *parents, leaf = key.split(".")
     for parent in parents:
         if parent not in section or not isinstance(section[parent], ConfigDict):
             raise _unknown(config, key)
         section = section[parent]
-    if leaf not in section:
+    if leaf not in section and (not leaf or ".".join(parents) != OPEN):
         raise _unknown(config, key)
     return section, leaf
 

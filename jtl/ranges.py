@@ -22,6 +22,7 @@ INSIDE = Range(lambda value: 0 < value < 1, "above 0 and below 1")
 FRACTION = Range(lambda value: 0 <= value < 1, "at least 0 and below 1")
 FACTOR = Range(lambda value: 0 < value <= 1, "above 0, and 1 at most")
 SEED = Range(lambda value: 0 <= value < 2**31, "from 0 to 2147483647")
+STEPS = Range(lambda value: 1 <= value < 2**31, "from 1 to 2147483647")
 FLAG = Range(lambda value: True, "true or false")
 
 

@@ -77,6 +77,9 @@ ARGUMENTS = {
     "key below a value": ("--config.steps.more=1", "unknown key --config.steps.more"),
     "a section": ("--config.method=dann", "is a section; set --config.method.name"),
     "an empty section": ("--config.optimizer.groups=1", "is a section; set its keys"),
+    "a group without a name": ("--config.optimizer.groups.=1", "unknown key"),
+    "a group without a rule": ("--config.optimizer.groups.slow=1", "has the label 'slow'"),
+    "a group in a group": ("--config.optimizer.groups.slow.er=1", "unknown key --config.optim"),
     "no value": ("--config.steps", "--config.steps has no value"),
     "an empty value": ("--config.steps=", "--config.steps has no value"),
     "no key": ("--config.=1", "unknown key"),
@@ -90,7 +93,8 @@ ARGUMENTS = {
     "a negative strength": ("--config.method.strength=-1", "is -1.0; it must be 0 or more"),
     "no width": ("--config.method.width=0", "method.width is 0; it must be 1 or more"),
     "a width that is no count": ("--config.method.width=8.5", "expected an integer, got 8.5"),
-    "no steps": ("--config.steps=0", "steps is 0; it must be 1 or more"),
+    "too many steps": ("--config.steps=3000000000", "it must be from 1 to 2147483647"),
+    "no steps": ("--config.steps=0", "steps is 0; it must be from 1 to"),
     "a negative rate": (
         "--config.optimizer.learning_rate=-0.1",
         "learning_rate is -0.1; it must be greater than 0",
@@ -142,10 +146,26 @@ ARGUMENTS = {
     "rules of no pairs": ("--config.partition=(('head',),)", "expected a pair"),
     "no rules": ("--config.partition=()", "partition: expected (('pattern', 'label'), ...)"),
     "rules that are a word": ("--config.partition=head", "expected a tuple, got 'head'"),
+    "rules that all freeze": (
+        "--config.partition=(('.*', 'freeze'),)",
+        "partition: every rule freezes, so nothing trains; label a pattern 'train'",
+    ),
     "a malformed pattern": ("--config.partition=(('he(ad', 'train'),)", "'he(ad' is malformed"),
     "an unknown label": ("--config.partition=(('.*', 'frozen'),)", "label 'frozen'; did you mean"),
     "unfreezing without rules": ("--config.unfreeze=(0.5,)", "unfreeze[0]: expected (progress"),
     "unfreezing too late": ("--config.unfreeze=((2, (('.*', 'train'),)),)", "2 is not between 0"),
+    "unfreezing before the first step": (
+        "--config.unfreeze=((0.0001, (('.*', 'train'),)),)",
+        "0.0001 of 1000 steps is step 0, which leaves the stage before it no step",
+    ),
+    "unfreezing after the last step": (
+        "--config.unfreeze=((0.9999, (('.*', 'train'),)),)",
+        "0.9999 of 1000 steps is step 1000, which leaves it no step",
+    ),
+    "unfreezing twice at a step": (
+        "--config.unfreeze=((0.5, (('.*', 'train'),)), (0.5001, (('.*', 'train'),)))",
+        "unfreeze[1]: progress 0.5001 of 1000 steps is step 500, which leaves the stage before it",
+    ),
     "unknown flag": ("--wrkdir=x", "unknown flag --wrkdir; did you mean --workdir?"),
     "a key without its prefix": ("--steps=10", "unknown flag --steps; did you mean --config.steps"),
     "a value for a switch": ("--debug_nans=1", "--debug_nans takes no value"),
@@ -206,6 +226,10 @@ def test_a_mistake_on_the_command_line_is_one_line(
         (
             ("method.name=adabn", "model.initial=runs/x", "batch_norm=frozen"),
             "batch_norm: adabn moves the statistics that frozen keeps; use separate",
+        ),
+        (
+            ("keep.model=best", "keep.best=0"),
+            "keep.model: best needs a checkpoint that is kept; set keep.best to 1",
         ),
         (
             ("model.backbone=features:8", "data.augment=flip"),
@@ -376,3 +400,28 @@ def test_an_interrupt_outside_training_is_one_line(
     monkeypatch.setattr(configuration, "load", interrupted)
     assert cli.main(["config.py"]) == 130
     assert capsys.readouterr().err == "jtl: interrupted; the same command goes on\n"
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("Unable to allocate 9. GiB"), RuntimeError("RESOURCE_EXHAUSTED: 9. GiB")]
+)
+def test_a_lack_of_memory_is_one_line(
+    error: Exception, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "_run", fails)
+    message = error_of(capsys, "config.py")
+    assert "out of memory" in message and "9. GiB" in message and "lower batch_size" in message
+
+
+def test_an_error_that_is_not_the_users_keeps_its_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*arguments: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(cli, "_run", fails)
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.main(["config.py"])

@@ -159,6 +159,14 @@ def test_booleans_are_words(text: str, value: bool) -> None:
         overrides.parse("1", value, "key")
 
 
+def test_a_group_may_be_added_on_the_command_line(file: str) -> None:
+    rules = "partition=(('head/.*', 'fast'), ('.*', 'slow'))"
+    assert changed(file, "optimizer.groups.fast=2", rules).optimizer.groups.to_dict() == {
+        "slow": 1.0,
+        "fast": 2.0,
+    }
+
+
 def test_a_group_needs_a_rule_and_a_factor(file: str) -> None:
     with pytest.raises(UserError, match="no rule of partition has the label 'slow'"):
         changed(file, "partition=(('.*', 'train'),)")

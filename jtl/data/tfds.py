@@ -165,7 +165,7 @@ def _directory(name: str, argument: str) -> Path:
     prepared = {path.relative_to(root).parts[0] for path in root.glob("**/dataset_info.json")}
     raise UserError(
         f"{name}: no such data set was prepared in {root} (set TFDS_DATA_DIR to look elsewhere); "
-        f"{nearest(argument, prepared)}"
+        f"{nearest(argument, prepared) if prepared else 'nothing was'}"
     )
 
 

@@ -109,7 +109,8 @@ def backbone(folder: str, *, image_size: int = 0) -> Backbone:
     shapes = jax.eval_shape(chain(found.blocks()).init, jax.random.key(0))
     given = model.params.get("backbone", {}), model.stats.get("backbone", {})
     for wanted, loaded in zip(shapes, given, strict=True):
-        _check_fit(wanted, loaded, f"the backbone of {folder}")
+        what = f"the backbone of {folder} (trained at {model.image_size} pixels)"
+        _check_fit(wanted, loaded, what)
     count = sum(1 for tree in given for _ in partition.walk(tree))
     skipped = ", ".join(sorted(key for key in model.params if key != "backbone"))
     print(f"backbone of {folder}: loaded all {count} arrays, skipped {skipped}; the rest is new")

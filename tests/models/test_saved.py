@@ -98,6 +98,12 @@ def test_what_does_not_fit_is_named(tmp_path):
         saved.backbone(str(tmp_path / "shape"))
 
 
+def test_images_of_another_size_do_not_fit_and_the_size_that_would_is_named(tmp_path):
+    leave_run(tmp_path / "run", size=20)
+    with pytest.raises(UserError, match=r"\(trained at 20 pixels\) does not fit: dense/dense/kern"):
+        saved.backbone(str(tmp_path / "run"), image_size=28)
+
+
 def test_the_head_on_a_run_is_not_the_one_it_was_trained_with(tmp_path):
     """With the same seed: features fit even the first values of the head they were trained with."""
     leave_run(tmp_path / "run")
