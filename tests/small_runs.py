@@ -22,6 +22,7 @@ from jtl.models.adapter import from_nnx
 from jtl.models.backbone import Backbone
 from jtl.models.chain import Blocks
 from jtl.ranges import FRACTION
+from jtl.study import Findings, Results, Study, spread, values
 from jtl.types import Preprocess
 
 FEATURES, CLASSES = 6, 3
@@ -181,3 +182,19 @@ def final_state(folder: Path) -> dict[str, bytes]:
         jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf).tobytes()
         for path, leaf in leaves
     }
+
+
+def study(folder: Path, steps: int = 20) -> Study:
+    """Two methods on the vectors in ``folder``, two seeds each."""
+
+    def one(method: str, seed: int) -> ConfigDict:
+        made = config(folder, steps=steps, seed=seed)
+        made.method = {"name": method}
+        return made
+
+    def conclude(results: Results) -> Findings:
+        rows = [[*key, spread(values(results, key))] for key in results]
+        return Findings("It does.", ("method", "target"), rows, figures=(), notes=("Small.",))
+
+    keys = [("dann",), ("supervised",)]
+    return Study("Does it help?", ("None.",), one, keys, seeds=(0, 1), conclude=conclude)
