@@ -108,7 +108,13 @@ def test_what_is_whitened_has_no_h_score() -> None:
     centred = features - features.mean(axis=0)
     white = centred @ np.linalg.inv(np.linalg.cholesky(np.cov(centred.T)).T)
     assert h_score(features, labels) > 1
-    assert h_score(white, labels) < 0.01
+    assert 0 <= h_score(white, labels) < 0.01
+
+
+def test_directions_without_spread_take_no_part_in_the_h_score() -> None:
+    features = np.array([[-1.0, 3.0], [-1.0, 3.0], [1.0, 3.0], [1.0, 3.0]])
+    assert h_score(features, np.array([0, 0, 1, 1])) == 1
+    assert h_score(np.ones((4, 2)), np.array([0, 0, 1, 1])) == 0
 
 
 # --- LogME ---

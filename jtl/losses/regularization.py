@@ -227,7 +227,7 @@ def bi_tuning(
     filled = queue_labels >= 0
     others = jnp.where(filled[None, :], others, -jnp.inf)
     log_p = jax.nn.log_softmax(jnp.concatenate([own, others], axis=1) / temperature)
-    same = (labels[:, None] == queue_labels[None, :]) & filled[None, :]
+    same = labels[:, None] == queue_labels[None, :]
     total = log_p[:, 0] + jnp.sum(jnp.where(same, log_p[:, 1:], 0.0), axis=1)
     losses = -total / (1 + same.sum(axis=1, dtype=jnp.float32))
     return jnp.where(labels >= 0, losses, jnp.nan)

@@ -37,8 +37,6 @@ def h_score(features: Features, labels: Labels) -> float:
     _, scales, directions = np.linalg.svd(centred, full_matrices=False)
     variances, width = scales**2 / len(centred), features.shape[1]
     shrinkage = _ledoit_wolf(centred, variances)
-    if variances.sum() == 0:
-        return 0.0
     shrunk = (1 - shrinkage) * variances + shrinkage * variances.sum() / width
     counts = np.bincount(classes)
     means = _class_sums(centred, classes) / counts[:, None] @ directions.T

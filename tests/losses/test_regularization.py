@@ -193,6 +193,18 @@ def test_a_query_without_a_label_gives_nan() -> None:
     assert np.isnan(losses).tolist() == [True] + 7 * [False]
 
 
+def test_a_query_without_a_label_that_the_caller_leaves_out_has_no_gradient() -> None:
+    labels = np.array([-1, *LABELS[1:]])
+
+    def total(queries: jax.Array) -> jax.Array:
+        losses = contrast(queries=queries, labels=labels)
+        return jnp.where(labels >= 0, losses, 0.0).sum()
+
+    gradient = jax.grad(total)(jnp.float32(QUERIES))
+    assert not gradient[0].any()
+    assert np.isfinite(gradient).all()
+
+
 @pytest.mark.usefixtures("without_type_checks")
 @pytest.mark.parametrize(
     ("call", "words"),
