@@ -8,9 +8,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jtl import overrides, registry
+from jtl import overrides, ranges, registry
 from jtl.errors import UserError, nearest
-from jtl.ranges import COUNT, FACTOR, FRACTION, INSIDE, NATURAL, POSITIVE, SEED, STEPS, Range
 
 CHOICES: Mapping[str, Collection[str]] = {
     "optimizer.name": registry.OPTIMIZERS,
@@ -23,31 +22,36 @@ CHOICES: Mapping[str, Collection[str]] = {
     "model.norm": registry.NORMS,
 }
 
-RANGES: Mapping[str, Range] = {
-    "seed": SEED,
-    "steps": STEPS,
-    "batch_size": COUNT,
-    "data.test_fraction": INSIDE,
-    "data.split_seed": NATURAL,
-    "data.per_class": NATURAL,
-    "model.bottleneck": NATURAL,
-    "model.dropout": FRACTION,
-    "model.image_size": NATURAL,
-    "optimizer.learning_rate": POSITIVE,
-    "optimizer.weight_decay": NATURAL,
-    "optimizer.momentum": FRACTION,
-    "optimizer.warmup": FRACTION,
-    "optimizer.clip": NATURAL,
-    "optimizer.layer_decay": FACTOR,
-    "eval_every": COUNT,
-    "checkpoint_every": COUNT,
-    "keep.latest": COUNT,
-    "keep.best": NATURAL,
+RANGES: Mapping[str, ranges.Range] = {
+    "seed": ranges.SEED,
+    "steps": ranges.STEPS,
+    "batch_size": ranges.COUNT,
+    "batch_norm_share": ranges.SHARE,
+    "data.test_fraction": ranges.INSIDE,
+    "data.split_seed": ranges.NATURAL,
+    "data.per_class": ranges.NATURAL,
+    "model.bottleneck": ranges.BOTTLENECK,
+    "model.dropout": ranges.FRACTION,
+    "model.image_size": ranges.NATURAL,
+    "optimizer.learning_rate": ranges.POSITIVE,
+    "optimizer.weight_decay": ranges.NATURAL,
+    "optimizer.momentum": ranges.FRACTION,
+    "optimizer.warmup": ranges.FRACTION,
+    "optimizer.clip": ranges.NATURAL,
+    "optimizer.layer_decay": ranges.FACTOR,
+    "eval_every": ranges.COUNT,
+    "checkpoint_every": ranges.COUNT,
+    "keep.latest": ranges.COUNT,
+    "keep.best": ranges.NATURAL,
 }
 
 
-def check(config: ConfigDict) -> None:
+def check(config: ConfigDict, *, initial_follows: bool = False) -> None:
     """Checks every value that can be checked without JAX.
+
+    Args:
+      config: with every key.
+      initial_follows: ``model.initial`` will be set later, to a run that is not made yet.
 
     Raises:
       UserError: one line naming the key, the value, and what it may be.
@@ -63,6 +67,8 @@ def check(config: ConfigDict) -> None:
         if not holds(values[key]):
             raise UserError(f"{key} is {values[key]}; it must be {meaning}")
     _check_method(config)
+    if not initial_follows:
+        _check_initial(config)
     if config.keep.model == "best" and not config.keep.best:
         raise UserError("keep.model: best needs a checkpoint that is kept; set keep.best to 1")
     if not config.data.target and config.keep.criterion != "source_risk":
@@ -94,13 +100,19 @@ def _check_method(config: ConfigDict) -> None:
             raise UserError(f"{where} is {value!r}; it must be {meaning}")
     if entry.target and not config.data.target:
         raise UserError(f"method.name: {name} reads the target, and data.target is not set")
-    if entry.initial and not config.model.initial:
+    if entry.statistics and config.batch_norm == "frozen":
+        raise UserError(f"batch_norm: {name} moves the statistics that frozen keeps; use separate")
+
+
+def _check_initial(config: ConfigDict) -> None:
+    initial, name = config.model.initial, config.method.name
+    if initial and not (Path(initial) / registry.MODEL).is_file():
+        raise UserError(f"model.initial: no finished run in {initial}; train it first")
+    if registry.METHODS[name].initial and not initial:
         raise UserError(
             f"model.initial is not set, and {name} adapts a trained model; train one on the source "
             "(method.name=supervised) and give its workdir"
         )
-    if entry.statistics and config.batch_norm == "frozen":
-        raise UserError(f"batch_norm: {name} moves the statistics that frozen keeps; use separate")
 
 
 def _check_data(config: ConfigDict) -> None:
@@ -126,9 +138,6 @@ def _check_backbone(config: ConfigDict) -> None:
         raise UserError(f"{where}: no finished run in {rest}; train it first, or give its workdir")
     if prefix == "features":
         _check_vectors(config, rest)
-    initial = config.model.initial
-    if initial and not (Path(initial) / registry.MODEL).is_file():
-        raise UserError(f"model.initial: no finished run in {initial}; train it first")
 
 
 def _check_vectors(config: ConfigDict, width: str) -> None:

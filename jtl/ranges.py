@@ -20,9 +20,13 @@ COUNT = Range(lambda value: value >= 1, "1 or more")
 POSITIVE = Range(lambda value: value > 0, "greater than 0")
 INSIDE = Range(lambda value: 0 < value < 1, "above 0 and below 1")
 FRACTION = Range(lambda value: 0 <= value < 1, "at least 0 and below 1")
+SHARE = Range(lambda value: 0 <= value <= 1, "from 0 to 1")
 FACTOR = Range(lambda value: 0 < value <= 1, "above 0, and 1 at most")
 SEED = Range(lambda value: 0 <= value < 2**31, "from 0 to 2147483647")
 STEPS = Range(lambda value: 1 <= value < 2**31, "from 1 to 2147483647")
+# A square matrix of this width takes 1 GiB.
+WIDTH = Range(lambda value: 1 <= value <= 16384, "from 1 to 16384")
+BOTTLENECK = Range(lambda value: 0 <= value <= 16384, "from 0 to 16384")
 FLAG = Range(lambda value: True, "true or false")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from jtl.errors import UserError, nearest
-from jtl.ranges import COUNT, FLAG, FRACTION, NATURAL, POSITIVE, Range, one_of
+from jtl.ranges import COUNT, FLAG, FRACTION, NATURAL, POSITIVE, WIDTH, Range, one_of
 
 Settings = Mapping[str, tuple[float | str, Range]]
 """Default and range of what a config may set as ``method.NAME``."""
@@ -38,12 +38,12 @@ METHODS: Mapping[str, Entry] = {
     "target_supervised": Entry(
         "jtl.methods.target_supervised:target_supervised", {"label_smoothing": (0.0, FRACTION)}
     ),
-    "dann": Entry("jtl.methods.dann:dann", {"strength": (1.0, NATURAL), "width": (1024, COUNT)}),
+    "dann": Entry("jtl.methods.dann:dann", {"strength": (1.0, NATURAL), "width": (1024, WIDTH)}),
     "cdan": Entry(
         "jtl.methods.cdan:cdan",
         {
             "strength": (1.0, NATURAL),
-            "width": (1024, COUNT),
+            "width": (1024, WIDTH),
             "entropy": (False, FLAG),
             "widest": (4096, NATURAL),
             "projections": (1024, COUNT),
@@ -55,7 +55,7 @@ METHODS: Mapping[str, Entry] = {
             "strength": (1.0, NATURAL),
             "spectral": (1e-4, NATURAL),
             "base": ("cdan", one_of("dann", "cdan")),
-            "width": (1024, COUNT),
+            "width": (1024, WIDTH),
         },
     ),
     "mcd": Entry("jtl.methods.mcd:mcd", {"repeats": (4, COUNT)}),
@@ -66,7 +66,7 @@ METHODS: Mapping[str, Entry] = {
         {
             "strength": (0.1, NATURAL),
             "penalty": (10.0, NATURAL),
-            "width": (100, COUNT),
+            "width": (100, WIDTH),
             "repeats": (5, COUNT),
         },
     ),
@@ -77,7 +77,7 @@ METHODS: Mapping[str, Entry] = {
             "source_smoothness": (1.0, NATURAL),
             "target_smoothness": (0.01, NATURAL),
             "epsilon": (3.5, POSITIVE),
-            "width": (1024, COUNT),
+            "width": (1024, WIDTH),
         },
     ),
     "dan": Entry("jtl.methods.dan:dan", {"strength": (1.0, NATURAL)}),
@@ -105,7 +105,7 @@ METHODS: Mapping[str, Entry] = {
         "jtl.methods.fixmatch:fixmatch",
         {"strength": (1.0, NATURAL), "threshold": (0.95, FRACTION), "masked": (0.5, FRACTION)},
     ),
-    "adda": Entry("jtl.methods.adda:adda", {"width": (500, COUNT)}, initial=True),
+    "adda": Entry("jtl.methods.adda:adda", {"width": (500, WIDTH)}, initial=True),
     "shot": Entry(
         "jtl.methods.shot:shot", {"beta": (0.3, NATURAL), "decay": (0.9, FRACTION)}, initial=True
     ),
@@ -135,7 +135,7 @@ METHODS: Mapping[str, Entry] = {
             "strength": (1.0, NATURAL),
             "temperature": (0.07, POSITIVE),
             "decay": (0.999, FRACTION),
-            "width": (128, COUNT),
+            "width": (128, WIDTH),
             "slots": (40, COUNT),
         },
         target=False,
@@ -208,7 +208,7 @@ VALIDATORS = (
     "reverse_validation",
 )
 """``keep.criterion``: what "best" means among the checkpoints, see :mod:`jtl.validators`."""
-BATCH_NORM = ("separate", "joint", "frozen")
+BATCH_NORM = ("separate", "joint", "frozen", "stochastic")
 """``batch_norm``, see :mod:`jtl.forward`."""
 NORMS = ("layer", "batch")
 """``model.norm``: of the bottleneck."""
