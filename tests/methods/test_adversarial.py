@@ -95,6 +95,7 @@ def test_wide_products_are_projected_by_matrices_that_the_memory_keeps() -> None
         "of_predictions": (CLASSES, projections),
     }
     assert not toys.same(memory, method.remember({}, jax.random.key(2)))
+    assert all(0.5 < float(leaf.std()) < 1.5 for leaf in memory.values()), "standard normal"
     weights = fixed.draw(projections)
 
     def logits(domain: Any) -> np.ndarray:
