@@ -183,6 +183,7 @@ def stages(config: ConfigDict, net: Network, made: Method) -> tuple[Stage, ...]:
             factors=dict(config.optimizer.groups),
             block_factors=_block_factors(net.blocks, config.optimizer.layer_decay),
             batch_norm=config.batch_norm,
+            share=config.batch_norm_share,
             augment=registry.resolve("augmentation", config.data.augment),
             clip=config.optimizer.clip,
             axis_name=_axis_name(config),

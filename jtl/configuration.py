@@ -45,8 +45,10 @@ def defaults() -> ConfigDict:
     config.unfreeze = ()
     config.optimizer = _optimizer()
     # Which batch normalises what: source and target together ("joint"), each its own ("separate"),
-    # or the stored statistics ("frozen").
+    # the stored statistics ("frozen"), or each its own in some channels ("stochastic").
     config.batch_norm = "separate"
+    # With "stochastic", the probability that a channel is normalised by its batch.
+    config.batch_norm_share = 0.5
     # In steps.
     config.eval_every = 100
     config.checkpoint_every = 100

@@ -1,8 +1,9 @@
 """How the domains of a batch pass through the model in training mode.
 
 Source and target can be forwarded one after the other, together, or on stored batch-norm
-statistics; the three give different numbers, so the choice is always explicit. Under ``pmap`` the
-outputs of all devices are gathered here, so that every objective sees the global batch.
+statistics, all of them or some; each gives other numbers, so the choice is always explicit. Under
+``pmap`` the outputs of all devices are gathered here, so that every objective sees the global
+batch.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jtl import partition
+from jtl import partition, registry
+from jtl.errors import UserError, nearest
 from jtl.types import Array, Batch, Model, Params, Source, Stats, Target, Train
 
 Augment = Callable[[jax.Array, Array], Array]
@@ -20,20 +22,37 @@ Domains = tuple[Any, Any]
 """A :class:`Source` and a :class:`Target`; a domain that is not read is None."""
 
 
-def training_mode(params: Params, stats: Stats, trainable: Params, batch_norm: str) -> Train:
+def check_batch_norm(batch_norm: str, stats: Stats) -> None:
+    """Whether there is such a way, and statistics for it.
+
+    Raises:
+      UserError: there is not.
+    """
+    if batch_norm not in registry.BATCH_NORM:
+        hint = nearest(batch_norm, registry.BATCH_NORM)
+        raise UserError(f"batch_norm: there is no {batch_norm!r}; {hint}")
+    if batch_norm == "stochastic" and not stats:
+        raise UserError(
+            "batch_norm: stochastic acts in batch norms, and what is trained has none; use separate"
+        )
+
+
+def training_mode(
+    params: Params, stats: Stats, trainable: Params, batch_norm: str, share: float = 0.5
+) -> Train:
     """Which modules run in training mode, given which parameters train.
 
-    ``batch_norm="frozen"`` additionally keeps every module that owns statistics on the stored ones.
+    ``batch_norm="frozen"`` additionally keeps every module that owns statistics on the stored ones;
+    with "stochastic", ``share`` is the probability that one of its channels leaves them.
     """
     names = {path for path, _ in partition.walk(trainable)}
     labels = partition.map_paths(
         lambda path, leaf: partition.TRAIN if path in names else partition.FREEZE, params
     )
     training = partition.training_modules(labels)
-    if batch_norm != "frozen":
-        return training
     normalised = {path.rpartition("/")[0] for path, _ in partition.walk(stats)}
-    return lambda module: module not in normalised and training(module)
+    own = {"frozen": False, "stochastic": float(share)}.get(batch_norm, True)
+    return lambda module: training(module) and (module not in normalised or own)
 
 
 def augmented(

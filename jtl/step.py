@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jtl import forward, optimizers, partition, registry
-from jtl.errors import UserError, nearest
+from jtl import forward, optimizers, partition
 from jtl.types import (
     Array,
     Batch,
@@ -57,7 +56,9 @@ class Recipe:
       factors: learning-rate factors of the labels in ``rules`` other than "train" and "freeze".
       block_factors: learning-rate factors of blocks by path, for layer-wise decay.
       batch_norm: "separate" forwards source and target one after the other, each normalised by its
-        own batch; "joint" forwards them together; "frozen" uses the stored statistics.
+        own batch; "joint" forwards them together; "frozen" uses the stored statistics; "stochastic"
+        is "separate" for a random part of the channels at a time, and "frozen" for the others.
+      share: that part, with "stochastic".
       augment: random changes of the inputs.
       clip: bound on the gradient norm of what moves; 0 is none.
       axis_name: the mapped axis under ``pmap``. Objectives then see the gathered global batch, so
@@ -72,6 +73,7 @@ class Recipe:
     factors: Mapping[str, float] = field(default_factory=dict)
     block_factors: Mapping[str, float] = field(default_factory=dict)
     batch_norm: str = "separate"
+    share: float = 0.5
     augment: forward.Augment | None = None
     clip: float = 0.0
     axis_name: str | None = None
@@ -180,10 +182,8 @@ def _kept(fresh: Params, memory: Params) -> Params:
 
 def _partition(recipe: Recipe) -> tuple[Params, Params, dict[str, float]]:
     """Which leaves train; the group of each that does; the groups' learning-rate factors."""
-    if recipe.batch_norm not in registry.BATCH_NORM:
-        hint = nearest(recipe.batch_norm, registry.BATCH_NORM)
-        raise UserError(f"batch_norm: there is no {recipe.batch_norm!r}; {hint}")
-    shapes, _ = jax.eval_shape(lambda: _init_params(recipe, jnp.zeros((), jnp.int32)))
+    shapes, stats = jax.eval_shape(lambda: _init_params(recipe, jnp.zeros((), jnp.int32)))
+    forward.check_batch_norm(recipe.batch_norm, stats)
     labels = partition.label(shapes, recipe.rules)
     trainable = partition.keep(labels, lambda name: name != partition.FREEZE)
     groups, factors = optimizers.groups(
@@ -240,7 +240,9 @@ def _update(
 
     def objective(moving: Params) -> tuple[Array, tuple[Stats, Terms, forward.Domains]]:
         params = partition.merge(moving, rest)
-        train = forward.training_mode(params, state.stats, state.params, recipe.batch_norm)
+        train = forward.training_mode(
+            params, state.stats, state.params, recipe.batch_norm, recipe.share
+        )
         seen, stats = forward.domains(
             recipe.model,
             params,

@@ -16,8 +16,9 @@ Params = dict[str, Any]
 """A nested dictionary of arrays; a leaf's path is its keys joined by ``/``."""
 Stats = dict[str, Any]
 """Batch-norm running statistics, in the same shape as :data:`Params`."""
-Train = bool | Callable[[str], bool]
-"""Which modules are in training mode: all, none, or a predicate over module paths."""
+Train = bool | Callable[[str], bool | float]
+"""Which modules are in training mode: all, none, or a predicate over module paths. Of a batch norm
+it may be a fraction: the probability with which a channel is normalised by its batch."""
 
 
 class Apply(Protocol):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import toys
 
-from jtl import forward, partition, registry
+from jtl import forward, partition
 from jtl.types import Params, TrainState
 
 MOMENTUM, EPSILON = 0.9, 1e-5
@@ -107,7 +107,7 @@ def by_hand(batch_norm: str) -> tuple[np.ndarray, np.ndarray]:
     return through(source, of_source), through(target, of_target)
 
 
-@pytest.mark.parametrize("batch_norm", registry.BATCH_NORM)
+@pytest.mark.parametrize("batch_norm", ["separate", "joint", "frozen"])
 def test_outputs_are_normalised_by_what_the_mode_says(batch_norm: str) -> None:
     for found, expected in zip(features(batch_norm), by_hand(batch_norm), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)

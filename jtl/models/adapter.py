@@ -4,13 +4,16 @@ A module is built abstractly, split once into its definition and plain dictionar
 inside ``apply``. Nothing else in jtl handles NNX state.
 """
 
+import zlib
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
-from jtl.types import Model, Params, Stats, Train
+from jtl.types import Array, Model, Params, Stats, Train
 
 
 def from_nnx(build: Callable[[nnx.Rngs], nnx.Module], *, axis_name: str | None = None) -> Model:
@@ -35,8 +38,10 @@ def from_nnx(build: Callable[[nnx.Rngs], nnx.Module], *, axis_name: str | None =
         params: Params, stats: Stats, inputs: Any, *, train: Train, rng: jax.Array | None
     ) -> tuple[Any, Stats]:
         module = nnx.merge(graph, _state(params, nnx.Param), _state(stats, nnx.BatchStat), rest)
-        _set_mode(module, train, axis_name)
+        replaced = _set_mode(module, train, axis_name, rng)
         outputs = module(inputs, rng=rng)
+        for parent, name, norm in replaced:
+            setattr(parent, name, norm)
         return outputs, _plain(nnx.state(module, nnx.BatchStat))
 
     return Model(init, apply)
@@ -53,11 +58,40 @@ def _state(leaves: dict[str, Any], kind: type[nnx.Variable]) -> nnx.State:
     return nnx.State(jax.tree.map(kind, leaves))
 
 
-def _set_mode(module: nnx.Module, train: Train, axis_name: str | None) -> None:
-    for path, part in nnx.iter_modules(module):
-        training = train if isinstance(train, bool) else train("/".join(map(str, path)))
+def _set_mode(
+    module: nnx.Module, train: Train, axis_name: str | None, rng: jax.Array | None
+) -> list[tuple[nnx.Module, str, nnx.BatchNorm]]:
+    """Returns the batch norms that stochastic ones stand in for, each with its parent and name."""
+    replaced = []
+    for path, part in list(nnx.iter_modules(module)):
+        where = "/".join(map(str, path))
+        training = train if isinstance(train, bool) else train(where)
         if isinstance(part, nnx.BatchNorm):
             part.use_running_average = not training
-            part.axis_name = axis_name if training else None
+            part.axis_name = axis_name if training is not False else None
+            if isinstance(training, float):
+                assert rng is not None, "a model in training mode gets a key"
+                *parents, name = map(str, path)
+                parent = reduce(getattr, parents, module)
+                key = jax.random.fold_in(rng, zlib.crc32(where.encode()))
+                setattr(parent, name, _stochastic(part, training, key))
+                replaced.append((parent, name, part))
         elif isinstance(part, nnx.Dropout):
             part.deterministic = not training
+    return replaced
+
+
+def _stochastic(norm: nnx.BatchNorm, share: float, key: jax.Array) -> Callable[[Array], Array]:
+    """Stochastic normalisation (Kou et al., NeurIPS 2020): each channel by its batch or not.
+
+    A channel is normalised by the batch with probability ``share``, else by the running statistics,
+    which move as ever.
+    """
+
+    def normalise(x: Array) -> Array:
+        stored = norm(x, use_running_average=True)
+        channels = (1,) * (x.ndim - 1) + x.shape[-1:]
+        by_batch = jax.random.bernoulli(key, share, channels)
+        return jnp.where(by_batch, norm(x, use_running_average=False), stored)
+
+    return normalise
