@@ -96,8 +96,9 @@ def test_weights_of_zero_everywhere_carry_nothing() -> None:
 
 
 def test_an_infinite_cost_is_paid_only_where_nothing_else_is_possible() -> None:
-    cost = np.float32([[np.inf, 1.0], [1.0, 5.0]])
-    np.testing.assert_allclose(sinkhorn_plan(cost, epsilon=0.1), [[0, 0.5], [0.5, 0]], atol=1e-6)
+    cost = np.float32([[np.inf, 1, 1], [1, 1, 1], [1, 1, 1]])
+    plan = sinkhorn_plan(cost, epsilon=0.1)
+    np.testing.assert_allclose(plan * 12, [[0, 2, 2], [2, 1, 1], [2, 1, 1]], atol=1e-5)
     cost = np.float32([[np.inf, np.inf], [1.0, 1.0]])
     np.testing.assert_allclose(sinkhorn_plan(cost, epsilon=0.1), 0.25, atol=1e-6)
 
@@ -133,6 +134,21 @@ def test_labels_decide_where_features_do_not() -> None:
     for logits in (swapped, swapped[::-1]):
         value = joint_transport(features, labels, features, logits, alpha=1.0, lambda_t=1.0)
         np.testing.assert_allclose(value, np.log1p(np.exp(-9)), rtol=1e-2)
+
+
+def test_an_infinite_cost_that_nothing_is_carried_at_adds_nothing() -> None:
+    """The target's predictions exclude the label that the far features have."""
+    source, target = jnp.array([[0.0], [9.0]]), jnp.array([[0.0], [9.0]])
+    logits = jnp.array([[0.0, -jnp.inf], [0.0, 0.0]])
+
+    def loss(logits: jax.Array) -> jax.Array:
+        return joint_transport(
+            source, jnp.array([0, 1]), target, logits, alpha=1.0, lambda_t=1.0, epsilon=0.1
+        )
+
+    value, gradient = jax.value_and_grad(loss)(logits)
+    np.testing.assert_allclose(value, np.log(2) / 2, rtol=1e-5)
+    assert np.isfinite(gradient).all()
 
 
 def test_factors_ten_times_as_large_give_the_same_plan() -> None:
