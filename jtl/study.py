@@ -108,8 +108,9 @@ def _plan(study: Study, folder: Path) -> list[_Planned]:
     for key in study.keys:
         for seed in study.seeds:
             where = place(key, seed)
-            config = _complete(study.config(*key, seed=seed), where.name)
-            if key in study.initial:
+            follows = key in study.initial
+            config = _complete(study.config(*key, seed=seed), where.name, initial_follows=follows)
+            if follows:
                 with config.unlocked():
                     config.model.initial = str(place(study.initial[key], seed))
             plan.append(_Planned(key, seed, config, where))
@@ -151,9 +152,9 @@ def _make_group(group: Sequence[_Planned], shared: Shared, *, keep_models: bool)
     return 0
 
 
-def _complete(config: ConfigDict, name: str) -> ConfigDict:
+def _complete(config: ConfigDict, name: str, *, initial_follows: bool = False) -> ConfigDict:
     whole = configuration.complete(config, name)
-    checks.check(whole)
+    checks.check(whole, initial_follows=initial_follows)
     return whole.lock()
 
 

@@ -33,6 +33,9 @@ TREES = (
     *("requirements", ".ci"),
 )
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+STARTS = [
+    kind + house for kind in ("source_only", "smoothed", "normed") for house in ("", "-twitter")
+]
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.py"))
 
 every_document = pytest.mark.parametrize("name", DOCUMENTS)
@@ -196,10 +199,11 @@ def test_the_table_of_configs_is_the_folder() -> None:
 
 @pytest.fixture
 def fresh_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder in which the one run is there that others start from."""
-    pretrained = tmp_path / "runs" / "digits_pretrain"
-    pretrained.mkdir(parents=True)
-    (pretrained / registry.MODEL).touch()
+    """A working folder in which the runs are there that others start from."""
+    for name in ("digits_pretrain", *(f"emoji_{start}" for start in STARTS)):
+        run = tmp_path / "runs" / name
+        run.mkdir(parents=True)
+        (run / registry.MODEL).touch()
     for name in ("photos", "sketches"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)
@@ -224,9 +228,12 @@ def test_an_experiment_names_its_command_and_all_its_configs_are_valid(
     docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
     assert COMMAND.findall(docstring) == [f"experiments/{path.name}"]
     made = configuration.read_file(path)["study"]()
+    for needed in made.needs:
+        Path(needed).mkdir(parents=True, exist_ok=True)
+        (Path(needed) / registry.MODEL).touch()
     for key in made.keys:
         config = configuration.complete(made.config(*key, made.seeds[0]), path.name)
-        checks.check(config)
+        checks.check(config, initial_follows=key in made.initial)
 
 
 # --- ARCHITECTURE.md ------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 import small_runs as runs
 from ml_collections import ConfigDict
 
-from jtl import train
+from jtl import study, train, workdir
 from jtl.configuration import complete
 from jtl.errors import UserError
 from jtl.partition import Rules, walk
@@ -82,3 +82,23 @@ def test_runs_of_one_process_share_no_start_across_norms(tmp_path: Path) -> None
     for norm, statistics in (("layer", 0), ("batch", 2)):
         made = prepare(config(tmp_path, "supervised", norm=norm), tmp_path, shared)
         assert len(list(walk(made.net.start()[1]))) == statistics
+
+
+def test_a_study_makes_first_what_its_methods_adapt(folder: Path, tmp_path: Path) -> None:
+    def of(method: str, seed: int) -> ConfigDict:
+        made = config(folder, method)
+        made.seed = seed
+        return made
+
+    asked = study.Study(
+        question="Which?",
+        protocol=[],
+        config=of,
+        keys=[("shot",), ("supervised",)],
+        seeds=[3],
+        conclude=lambda results: study.Findings("", [], [], []),
+        initial={("shot",): ("supervised",)},
+    )
+    assert study.run(asked, tmp_path) == 0
+    adapted, base = (tmp_path / "runs" / f"{name}-seed3" for name in ("shot", "supervised"))
+    assert f"run:{base}" in workdir.manifest(adapted)["weights"]

@@ -120,9 +120,13 @@ def test_a_strong_view_of_images_is_moved_faded_and_cut() -> None:
     assert not np.any(view[~grey] == 0)
 
 
-@pytest.mark.parametrize("shape", [(16, 30), (16, 5, 5, 3)])
-def test_a_strong_view_of_what_holds_no_pixels_is_masked(shape: tuple[int, ...]) -> None:
-    inputs = jax.random.normal(KEY, shape)
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [((16, 30), float), ((16, 30), int), ((16, 5, 5, 3), float)]
+)
+def test_a_strong_view_of_what_holds_no_pixels_is_masked(
+    shape: tuple[int, ...], dtype: type
+) -> None:
+    inputs = (100 * jax.random.normal(KEY, shape)).astype(dtype)
     np.testing.assert_array_equal(strong(KEY, inputs, masked=0.4), random_mask(0.4)(KEY, inputs))
     np.testing.assert_array_equal(strong(KEY, inputs, masked=0.0), inputs)
 
