@@ -5,7 +5,7 @@ A new method is tested by being registered in ``toys.METHODS``.
 
 import functools
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ import toys
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jtl import forward, losses
+from jtl.execution import Step
 from jtl.step import make_training
 from jtl.types import (
     Array,
@@ -98,25 +99,32 @@ def test_every_method_moves_its_parameters(reference: Reference) -> None:
     assert all(jax.tree.leaves(moved)), moved
 
 
-def test_jit_on_eight_devices_trains_as_on_one(reference: Reference) -> None:
+def train_on_a_mesh(
+    step: Step, state: TrainState, hyper: Hyperparameters
+) -> tuple[TrainState, Terms]:
+    """The state after all steps, and the last one's metrics."""
     mesh = jax.make_mesh((DEVICES,), (AXIS,), axis_types=(AxisType.Auto,))
     whole, parts = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(AXIS))
-    step = toys.jit(
-        small_run(reference.name).training.step,
-        in_shardings=(whole, parts, whole),
-        out_shardings=whole,
-    )
-    state = reference.starts[0]
+    compiled = toys.jit(step, in_shardings=(whole, parts, whole), out_shardings=whole)
+    metrics: Terms = {}
     for batch in batches():
-        state, metrics = step(state, batch, reference.hyper[0])
+        state, metrics = compiled(state, batch, hyper)
+    return state, metrics
+
+
+def test_jit_on_eight_devices_trains_as_on_one(reference: Reference) -> None:
+    step = small_run(reference.name).training.step
+    state, metrics = train_on_a_mesh(step, reference.starts[0], reference.hyper[0])
     assert len(state.step.sharding.device_set) == DEVICES
     assert_same_run(state, reference.ends[0])
     assert toys.difference(reference.metrics[0], metrics) < 1e-5
 
 
-def train_under_pmap(method: Method, start: TrainState, hyper: Hyperparameters) -> TrainState:
+def train_under_pmap(
+    method: Method, start: TrainState, hyper: Hyperparameters, **settings: Any
+) -> TrainState:
     """The state after all steps, with a leading axis over devices."""
-    training = make_training(toys.recipe(method, stages=0, axis_name=AXIS))
+    training = make_training(toys.recipe(method, stages=0, axis_name=AXIS, **settings))
     step = jax.pmap(training.step, axis_name=AXIS, in_axes=(0, 0, None))
     state = jax.tree.map(lambda leaf: np.stack([leaf] * DEVICES), start)
     for batch in batches():
@@ -147,6 +155,74 @@ def test_scanned_runs_vmapped_over_seeds_and_strengths_equal_single_steps(
     for index, expected in enumerate(reference.ends):
         assert_same_run(jax.tree.map(lambda leaf, i=index: leaf[i], ends), expected)
     assert toys.difference(reference.ends[0].params, reference.ends[1].params) > 0.1
+
+
+@pytest.mark.parametrize(
+    "settings", [{"batch_norm": "joint", "clip": 0.1}, {"batch_norm": "frozen"}]
+)
+def test_options_mean_the_same_on_eight_devices(settings: dict[str, Any]) -> None:
+    """Of what depends on a batch as a whole: batch norm in its other modes, and clipping."""
+    run = toys.run("mmd", stages=0, **settings)
+    start = run.start()
+    expected, metrics = run.train(STEPS, start)
+    assert metrics["gradient_norm"] > settings.get("clip", 0), "it is clipped"
+    state, _ = train_on_a_mesh(run.training.step, start, run.hyper)
+    assert_same_run(state, expected)
+    state = train_under_pmap(toys.small_mmd(), start, run.hyper, **settings)
+    assert_same_run(jax.tree.map(lambda leaf: leaf[0], state), expected)
+
+
+def test_scanned_steps_drop_out_what_single_steps_do() -> None:
+    """In the model and in a method's further pass through it."""
+    run = toys.run("mean_teacher", stages=0, dropout=0.5)
+    start = run.start()
+    expected, _ = run.train(STEPS, start)
+    scan = toys.jit(
+        lambda state: jax.lax.scan(
+            lambda s, b: run.training.step(s, b, run.hyper), state, stacked()
+        )
+    )
+    assert_same_run(scan(start)[0], expected)
+    without = small_run("mean_teacher")
+    assert toys.difference(expected.params, without.train(STEPS, without.start())[0].params) > 1e-2
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_devices_drop_out_different_units_under_pmap(dropout: float) -> None:
+    def objective(source: Source, target: Target, scope: Scope) -> tuple[jax.Array, Terms]:
+        task = losses.cross_entropy(source.logits, source.labels).mean()
+        of_devices = source.features.reshape(DEVICES, -1, source.features.shape[-1])
+        return task, {"spread": jnp.ptp(of_devices, axis=0).max()}
+
+    method = Method((Phase(objective),))
+    training = make_training(toys.recipe(method, stages=0, dropout=dropout, axis_name=AXIS))
+    hyper = toys.hyper(method)
+    state = jax.tree.map(lambda leaf: np.stack([leaf] * DEVICES), training.init(0, hyper))
+    alike = jax.tree.map(lambda rows: np.stack([rows[:2]] * DEVICES), toys.batch(0))
+    step = jax.pmap(training.step, axis_name=AXIS, in_axes=(0, 0, None))
+    _, metrics = step(state, alike, hyper)
+    assert (metrics["spread"][0] > 0.1) == (dropout > 0)
+
+
+@pytest.mark.parametrize("method", toys.METHODS)
+def test_no_key_is_used_twice_in_a_step(method: str) -> None:
+    training = make_training(toys.recipe(toys.METHODS[method](), stages=0, dropout=0.5))
+    hyper = toys.hyper(toys.METHODS[method]())
+    state = jax.eval_shape(training.init, 0, hyper)
+    with jax.debug_key_reuse(True):
+        jax.eval_shape(training.step, state, toys.batch(0), hyper)
+
+
+def test_a_key_that_is_used_twice_would_be_found() -> None:
+    def objective(source: Source, target: Target, scope: Scope) -> tuple[jax.Array, Terms]:
+        task = losses.cross_entropy(source.logits, source.labels).mean()
+        return task + jax.random.normal(scope.key) * jax.random.uniform(scope.key), {}
+
+    recipe = toys.recipe(Method((Phase(objective),)), plain=True)
+    training, hyper = make_training(recipe), toys.hyper(recipe.method)
+    state = jax.eval_shape(training.init, 0, hyper)
+    with jax.debug_key_reuse(True), pytest.raises(jax.errors.KeyReuseError):
+        jax.eval_shape(training.step, state, toys.batch(0), hyper)
 
 
 def test_a_discrepancy_of_each_device_alone_would_train_otherwise() -> None:
