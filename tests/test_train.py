@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import signal
+import time
 from functools import partial
 
 import jax
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 import small_runs as runs
 
-from jtl import prepare, train, workdir
+from jtl import execution, prepare, train, workdir
 from jtl.data import folder
 from jtl.errors import UserError
 from jtl.log import read_metrics
@@ -206,6 +208,45 @@ def test_a_batch_larger_than_its_set_repeats_examples_and_says_so(data, tmp_path
     made = runs.config(data, batch_size=96, steps=2, eval_every=2, checkpoint_every=2)
     assert train.run(made, tmp_path / "run") == 0
     assert "batch_size 96 is above its 90 training examples" in capsys.readouterr().out
+
+
+def test_a_signal_stops_slow_steps_within_a_second(data, tmp_path, monkeypatch):
+    """And not only where something is evaluated or saved next."""
+    fast, stretches = execution.from_memory, []
+
+    def slow(*given):
+        advance = fast(*given)
+
+        def advance_slowly(state, start, count):
+            stretches.append((start, count))
+            if start <= 6 < start + count:
+                signal.raise_signal(signal.SIGTERM)
+            time.sleep(0.3 * count)
+            return advance(state, start, count)
+
+        return advance_slowly
+
+    monkeypatch.setattr(execution, "from_memory", slow)
+    made = runs.config(data, steps=50, eval_every=50, checkpoint_every=50)
+    assert train.run(made, tmp_path) == 128 + signal.SIGTERM
+    (start, count) = stretches[-1]
+    assert start <= 6 < start + count and max(count for _, count in stretches) <= 3
+    saved = [path.name for path in (tmp_path / "checkpoints").iterdir()]
+    assert saved == [str(start + count)]
+    assert [
+        r["step"] for r in read_metrics(tmp_path / "metrics.jsonl") if r["split"] == "train"
+    ] == [start + count]
+
+
+def test_nothing_moves_unseen_between_host_and_device_while_training(data, tmp_path, monkeypatch):
+    add = jax.jit(lambda x: x + 1)
+
+    def careless(*given):
+        return lambda *stretch: add(np.ones(3))
+
+    monkeypatch.setattr(execution, "from_memory", careless)
+    with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+        train.run(runs.config(data), tmp_path)
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_step_and_checkpoint(data, tmp_path) -> None:
