@@ -64,7 +64,7 @@ def test_a_reference_that_does_not_fit_is_an_error(reference: dict, words: str) 
 
 TRAINED = {"maps": jnp.float32(MAPS), "dense": jnp.float32(DENSE)}
 PRETRAINED = {"maps": jnp.float32(OLD_MAPS), "dense": jnp.float32(OLD_DENSE)}
-fast_co_tuning = jax.jit(co_tuning)
+fast_co_tuning, fast_delta, fast_contrast = jax.jit(co_tuning), jax.jit(delta), jax.jit(bi_tuning)
 
 
 def test_more_examples_of_the_same_kind_leave_delta_unchanged() -> None:
@@ -73,6 +73,15 @@ def test_more_examples_of_the_same_kind_leave_delta_unchanged() -> None:
         for layers in (TRAINED, PRETRAINED)
     ]
     np.testing.assert_allclose(delta(*twice), delta(TRAINED, PRETRAINED), rtol=1e-6)
+
+
+@given(arrays(np.float32, (8, 4), elements=st.floats(-5, 5, width=32)), st.floats(0, 4, width=32))
+def test_delta_grows_with_the_square_of_how_far_maps_have_moved(
+    move: np.ndarray, times: float
+) -> None:
+    start = {"dense": jnp.float32(OLD_DENSE)}
+    near, far = (fast_delta({"dense": start["dense"] + f * move}, start) for f in (1, times))
+    np.testing.assert_allclose(far, np.float32(times) ** 2 * near, rtol=1e-3, atol=1e-4)
 
 
 def test_where_nothing_has_moved_delta_and_its_gradient_are_zero() -> None:
@@ -155,6 +164,21 @@ def contrast(**changes: object) -> jax.Array:
         "queue_labels": QUEUE_LABELS,
     }
     return bi_tuning(**arguments | changes)
+
+
+@given(
+    arrays(np.float32, (8, 4), elements=st.floats(-3, 3, width=32)),
+    arrays(np.float32, (8, 4), elements=st.floats(-3, 3, width=32)),
+    arrays(np.int32, 6, elements=st.integers(-1, 2)),
+)
+def test_the_contrast_is_least_where_the_keys_of_a_class_share_all_mass(
+    queries: np.ndarray, keys: np.ndarray, queue_labels: np.ndarray
+) -> None:
+    losses = fast_contrast(queries, keys, LABELS, jnp.float32(QUEUE), queue_labels)
+    own_class = 1 + (LABELS[:, None] == queue_labels).sum(axis=1)
+    pool = 1 + (queue_labels >= 0).sum()
+    assert (losses >= np.log(own_class) - 1e-4).all()
+    assert (losses <= np.log(pool) + 2 / 0.07 + 1e-3).all()
 
 
 def test_only_the_direction_of_keys_and_queries_counts() -> None:
