@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 from ml_collections import ConfigDict
 
 from jtl import checks, chunk, configuration, evaluate, lanes, runtime, train, workdir
+from jtl.errors import UserError
 from jtl.manifest import write_json
 from jtl.prepare import Shared, prepare
 from jtl.report import Picture, Table, write_study_report
@@ -81,8 +83,16 @@ def run(study: Study, folder: Path) -> int:
 
     Returns:
       0, or the exit code of what was stopped; the same command goes on.
+
+    Raises:
+      UserError: it was started as a job of several processes.
     """
     runtime.start()
+    if jax.process_count() > 1:
+        raise UserError(
+            "a study runs in one process, on all devices of its machine; start it without srun or "
+            "mpirun"
+        )
     for place, config in study.needs.items():
         code = train.run(_complete(config, place), Path(place))
         if code:

@@ -7,11 +7,13 @@ import signal
 import time
 from pathlib import Path
 
+import jax
 import pytest
 import small_runs as runs
 
 from jtl import study as studies
 from jtl import train, workdir
+from jtl.errors import UserError
 
 NAMES = ["dann-seed0", "dann-seed1", "supervised-seed0", "supervised-seed1"]
 
@@ -125,6 +127,12 @@ def test_a_stopped_need_stops_the_study_with_its_code(data, tmp_path, monkeypatc
     monkeypatch.setattr(train, "run", lambda config, folder: 143)
     assert studies.run(needing, tmp_path / "study") == 143
     assert not (tmp_path / "study").exists()
+
+
+def test_a_study_in_a_job_is_refused(data, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(UserError, match="a study runs in one process"):
+        studies.run(runs.study(data), tmp_path / "study")
 
 
 def test_the_values_of_a_key_are_those_of_its_seeds(finished) -> None:
