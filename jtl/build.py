@@ -19,7 +19,7 @@ from jtl.data.examples import Examples
 from jtl.data.splits import Domains, split_domains
 from jtl.errors import UserError
 from jtl.features import below, frozen_blocks
-from jtl.models import heads
+from jtl.models import heads, lora
 from jtl.models.backbone import Backbone
 from jtl.models.chain import Blocks, prefixed
 from jtl.network import Network, Start
@@ -134,7 +134,8 @@ def classifier_blocks(config: ConfigDict, found: Backbone, classes: int) -> Bloc
         )
         blocks += (("bottleneck", layer),)
         width = model.bottleneck
-    return (*blocks, ("head", heads.head(width, classes)))
+    blocks = (*blocks, ("head", heads.head(width, classes)))
+    return lora.adapted(blocks, **model.lora) if model.lora.rank else blocks
 
 
 def network(config: ConfigDict, found: Backbone, start: Start, made: Method) -> Network:

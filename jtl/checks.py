@@ -33,6 +33,8 @@ RANGES: Mapping[str, ranges.Range] = {
     "model.bottleneck": ranges.BOTTLENECK,
     "model.dropout": ranges.FRACTION,
     "model.image_size": ranges.NATURAL,
+    "model.lora.rank": ranges.NATURAL,
+    "model.lora.alpha": ranges.POSITIVE,
     "optimizer.learning_rate": ranges.POSITIVE,
     "optimizer.weight_decay": ranges.NATURAL,
     "optimizer.momentum": ranges.FRACTION,
@@ -138,6 +140,7 @@ def _check_backbone(config: ConfigDict) -> None:
         raise UserError(f"{where}: no finished run in {rest}; train it first, or give its workdir")
     if prefix == "features":
         _check_vectors(config, rest)
+    _check_pattern(config.model.lora.on, "model.lora.on")
 
 
 def _check_vectors(config: ConfigDict, width: str) -> None:
@@ -193,16 +196,20 @@ def _check_rules(rules: Any, labels: set[str], where: str) -> set[str]:
         if not pair or not all(isinstance(part, str) for part in rule):
             raise UserError(f"{where}: expected a pair ('pattern', 'label'), got {rule!r}")
         pattern, label = rule
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise UserError(f"{where}: the pattern {pattern!r} is malformed: {error}") from error
+        _check_pattern(pattern, where)
         if label not in labels:
             raise UserError(f"{where}: unknown label {label!r}; {nearest(label, labels)}")
     used = {label for _, label in rules}
     if used == {"freeze"}:
         raise UserError(f"{where}: every rule freezes, so nothing trains; label a pattern 'train'")
     return used
+
+
+def _check_pattern(pattern: str, where: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"{where}: the pattern {pattern!r} is malformed: {error}") from error
 
 
 def _is_number(value: Any) -> bool:

@@ -11,7 +11,7 @@ from jtl import evaluate, metrics, partition, plots, registry, runtime, workdir
 from jtl.evaluate import Predictions
 from jtl.log import read_metrics
 from jtl.manifest import write_json
-from jtl.models import saved
+from jtl.models import lora, saved
 from jtl.prepare import Run
 from jtl.report import Picture, write_report
 from jtl.types import TrainState
@@ -57,8 +57,10 @@ def write_target_probabilities(run: Run, state: TrainState, predict: evaluate.Pr
 
 def write_model(run: Run, state: TrainState) -> None:
     """Writes the whole model, the frozen prefix with it."""
-    params = partition.merge(state.params, state.frozen)
-    saved.write(run.folder, *run.net.whole(params, state.stats), run.net.backbone)
+    trained = partition.merge(state.params, state.frozen)
+    params, stats = run.net.whole(trained, state.stats)
+    plain = lora.merged(params, alpha=run.config.model.lora.alpha)
+    saved.write(run.folder, plain, stats, run.net.backbone)
 
 
 def write_predictions(run: Run, predicted: Predicted) -> None:

@@ -95,6 +95,12 @@ def _model() -> ConfigDict:
     model.dropout = 0.0
     # Side of the input in pixels; 0 is the backbone's own.
     model.image_size = 0
+    # Low-rank leaves beside kernels (`jtl.models.lora`): their rank, 0 for none; the factor of what
+    # they add, over the rank; and a pattern over the paths of the kernels.
+    model.lora = ConfigDict(type_safe=False)
+    model.lora.rank = 0
+    model.lora.alpha = 8.0
+    model.lora.on = "backbone/.*"
     return model
 
 

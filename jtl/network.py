@@ -24,12 +24,15 @@ class Start:
       found: the backbone.
       blocks: of the classifier on it.
       initial: the folder of a finished run, to start from its whole model instead.
+      low_rank: whether blocks have leaves beside the pretrained ones (:mod:`jtl.models.lora`).
 
     Attributes:
       weights: where the pretrained ones come from, with their sha256.
     """
 
-    def __init__(self, found: Backbone, blocks: Blocks, *, initial: str = "") -> None:
+    def __init__(
+        self, found: Backbone, blocks: Blocks, *, initial: str = "", low_rank: bool = False
+    ) -> None:
         self.blocks = blocks
         self.weights = {found.origin: found.sha256} if found.origin else {}
         if initial:
@@ -40,8 +43,8 @@ class Start:
             self._given = _given(found)
         self._salt = found.salt
         # Random weights that pretrained ones replace are not drawn: they take seconds to compile.
-        fresh = tuple(block for block in blocks if not below(self._given[0], (block,)))
-        self._draw = jax.jit(chain(fresh).init)
+        fresh = chain(tuple(b for b in blocks if low_rank or not below(self._given[0], (b,))))
+        self._draw = jax.jit(lambda key: tuple(map(_missing, fresh.init(key), self._given)))
 
     def __call__(self, seed: int) -> tuple[Params, Stats]:
         """Parameters and statistics of all blocks."""
@@ -49,6 +52,14 @@ class Start:
         random = self._draw(jax.random.fold_in(key, self._salt) if self._salt else key)
         params, stats = map(partition.merge, random, self._given)
         return params, stats
+
+
+def _missing(random: Params, given: Params) -> Params:
+    """The random leaves that no given ones replace."""
+    there = {path for path, _ in partition.walk(given)}
+    return partition.split(random, partition.map_paths(lambda path, _: path not in there, random))[
+        0
+    ]
 
 
 def _given(found: Backbone) -> tuple[Params, Stats]:

@@ -67,11 +67,14 @@ def prepare(config: ConfigDict, folder: Path, shared: Shared | None = None) -> R
     domains = shared(lambda: _domains(config, found), "domains", *backbone, *parts)
     classes = len(domains.source_train.classes)
     made = build.method(config, found, classes=classes)
-    layer = model.bottleneck, model.norm, model.dropout
+    layer = model.bottleneck, model.norm, model.dropout, *model.lora.values()
     shape = *backbone, model.initial, *layer, classes, config.parallel
     start = shared(
         lambda: Start(
-            found, build.classifier_blocks(config, found, classes), initial=model.initial
+            found,
+            build.classifier_blocks(config, found, classes),
+            initial=model.initial,
+            low_rank=bool(model.lora.rank),
         ),
         "start",
         *shape,

@@ -11,6 +11,7 @@ import numpy as np
 
 from jtl import partition, registry
 from jtl.errors import UserError
+from jtl.models import lora
 from jtl.models.backbone import Backbone
 from jtl.models.chain import Blocks, chain
 from jtl.types import Params, Stats
@@ -135,8 +136,9 @@ def classifier(folder: str, blocks: Blocks) -> Saved:
       UserError: the run is not finished, or its model has other blocks or classes.
     """
     model = read(Path(folder))
-    shapes = jax.eval_shape(chain(blocks).init, jax.random.key(0))
-    for wanted, loaded in zip(shapes, (model.params, model.stats), strict=True):
+    params, stats = jax.eval_shape(chain(blocks).init, jax.random.key(0))
+    # A run with low-rank leaves has merged them when it ended.
+    for wanted, loaded in ((lora.without(params), model.params), (stats, model.stats)):
         _check_fit(wanted, loaded, f"the model of {folder}")
     return model
 
