@@ -314,11 +314,18 @@ def test_a_classifier_that_saw_the_source_would_give_it_no_weight() -> None:
     assert 0.8 < validators.importance_weights(source, target).mean() < 1.25
 
 
-def test_weights_stay_finite_where_domains_have_nothing_in_common() -> None:
+def test_weights_stay_finite_where_domains_have_nothing_in_common(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     generator = np.random.default_rng(0)
     source, target = generator.normal(size=(20, 3)), generator.normal(size=(20, 3)) + 1e6
     source[0] = 1e9
     assert np.isfinite(validators.importance_weights(source, target)).all()
+    # Of 2,000 examples of 300 features, one far away reaches 1,027; e^710 is infinite.
+    far = np.array([1027.0, -1027.0])
+    monkeypatch.setattr(validators.source, "domain_log_ratio", lambda *features: (far, far))
+    weights = validators.importance_weights(source, target)
+    assert np.isfinite(weights).all() and weights[0] > 1e40 and weights[1] == 0
 
 
 # --- properties -----------------------------------------------------------------------------------
