@@ -155,8 +155,7 @@ def joint_transport(
     cost = alpha * distances + lambda_t * _label_cost(labels, logits)
     plan = _plan(jax.lax.stop_gradient(cost), samples, epsilon, iterations)
     # Where nothing is carried the cost may be infinite, and 0 times infinity is NaN.
-    value = jnp.sum(plan * jnp.where(plan == 0, 0.0, cost))
-    return jnp.where(samples.have(1), value, 0.0)
+    return jnp.sum(plan * jnp.where(plan == 0, 0.0, cost))
 
 
 def _label_cost(

@@ -202,8 +202,7 @@ def sliced_wasserstein(
         sorted_projections(samples.source, samples.of_source)[in_source]
         - sorted_projections(samples.target, samples.of_target)[in_target]
     )
-    value = jnp.sum(lengths[:, None] * gaps**2) / projections
-    return jnp.where(samples.have(1), value, 0.0)
+    return jnp.sum(lengths[:, None] * gaps**2) / projections
 
 
 def _quantile_steps(
@@ -213,7 +212,7 @@ def _quantile_steps(
 
     Returns:
       Their lengths, and which row of the sorted source and target holds each function's value.
-      Intervals of no length fill up the static number of them.
+      Intervals of no length fill up the static number of them; without a row, all are.
     """
     of_source, of_target = samples.counts
     # In units of 1 / (n_s n_t): both functions step at whole numbers, and equal ones are equal.

@@ -12,6 +12,15 @@ from test_every_loss import floats, to_jax
 
 MASKED = {name: case for name, case in CASES.items() if case.masks}
 every_masked = pytest.mark.parametrize("case", MASKED.values(), ids=MASKED.keys())
+every_masked_sample = pytest.mark.parametrize(
+    ("case", "keyword"),
+    [
+        pytest.param(case, keyword, id=f"{name}-{keyword}")
+        for name, case in MASKED.items()
+        for keyword in case.masks
+        if "source_where" in case.masks
+    ],
+)
 
 
 def padded(case: Case, rows: int, fill: float) -> tuple[tuple, dict[str, np.ndarray]]:
@@ -70,6 +79,19 @@ def test_padded_rows_change_neither_value_nor_gradient(case: Case, fill: float) 
         assert (gradient[~kept] == 0).all()
 
 
+@every_masked_sample
+def test_rows_padded_in_one_sample_alone_change_no_value(case: Case, keyword: str) -> None:
+    arguments, masks = padded(case, 5, np.nan)
+    arguments = tuple(
+        values if i in case.masks[keyword] else plain
+        for i, (values, plain) in enumerate(zip(arguments, case.arguments, strict=True))
+    )
+    mask = as_weights({keyword: masks[keyword]})
+    masked = jax.jit(case.loss)(*to_jax(arguments), **mask)
+    plain = jax.jit(case.loss)(*to_jax(case.arguments))
+    np.testing.assert_allclose(masked, plain, rtol=1e-5, atol=1e-6)
+
+
 def without(case: Case, keywords: Iterable[str]) -> tuple[jax.Array, tuple]:
     """Value and gradients where no row of those masks counts, and those rows are NaN."""
     gone = {position for keyword in keywords for position in case.masks[keyword]}
@@ -95,15 +117,7 @@ def test_without_any_row_the_loss_and_its_gradient_are_zero(case: Case) -> None:
     assert not any(gradient.any() for gradient in gradients)
 
 
-@pytest.mark.parametrize(
-    ("case", "keyword"),
-    [
-        pytest.param(case, keyword, id=f"{name}-{keyword}")
-        for name, case in MASKED.items()
-        for keyword in case.masks
-        if "source_where" in case.masks
-    ],
-)
+@every_masked_sample
 def test_without_a_row_of_one_sample_the_loss_and_its_gradient_are_zero(
     case: Case, keyword: str
 ) -> None:

@@ -144,7 +144,7 @@ def test_sliced_is_as_exact_far_from_the_origin() -> None:
         fast_sliced(*(jnp.float32(rows) for rows in pair), KEY, projections=4)
         for pair in (far, near)
     )
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_as_many_lines_are_drawn_as_asked_for() -> None:
