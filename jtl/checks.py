@@ -84,6 +84,15 @@ def check(config: ConfigDict, *, initial_follows: bool = False) -> None:
     _check_data(config)
     _check_backbone(config)
     _check_partition(config)
+    _check_interpolate(config.interpolate)
+
+
+def _check_interpolate(fractions: tuple[Any, ...]) -> None:
+    numbers = all(_is_number(fraction) and 0 <= fraction <= 1 for fraction in fractions)
+    if not numbers or list(fractions) != sorted(set(fractions)):
+        raise UserError(
+            f"interpolate: expected rising fractions from 0 to 1, as (0, 0.5, 1), got {fractions!r}"
+        )
 
 
 def _check_method(config: ConfigDict) -> None:
@@ -114,6 +123,11 @@ def _check_initial(config: ConfigDict) -> None:
         raise UserError(
             f"model.initial is not set, and {name} adapts a trained model; train one on the source "
             "(method.name=supervised) and give its workdir"
+        )
+    if config.interpolate and not initial:
+        raise UserError(
+            "interpolate: the way starts at a trained classifier; set model.initial to the workdir "
+            "of a finished run"
         )
 
 

@@ -127,6 +127,7 @@ class _Notes:
             state, step = (last, config.steps) if best is None else (best, step)
             predicted = conclude.predict_tests(run, state, self._predict)
             summary = conclude.summarize(run, predicted, step, seconds)
+            summary |= conclude.interpolated(run, state, self._predict)
             conclude.write_target_probabilities(run, state, self._predict)
             if keep_model:
                 conclude.write_model(run, state)

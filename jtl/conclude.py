@@ -2,12 +2,12 @@
 
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from jtl import evaluate, metrics, partition, plots, registry, runtime, workdir
+from jtl import evaluate, interpolation, metrics, partition, plots, registry, runtime, workdir
 from jtl.evaluate import Predictions
 from jtl.log import read_metrics
 from jtl.manifest import write_json
@@ -24,13 +24,14 @@ NOT_LOSSES = ("seconds", "gradient_norm")
 
 def conclude(run: Run, state: TrainState, step: int) -> None:
     """Evaluates the state that the run ends with; writes model, report and, last, the summary."""
-    predicted = predict_tests(run, state, evaluate.predictor(run.net.trained))
+    predict = evaluate.predictor(run.net.trained)
+    predicted, curve = predict_tests(run, state, predict), interpolated(run, state, predict)
     if not runtime.is_main_process():
         return
     write_model(run, state)
     records = read_metrics(run.folder / workdir.METRICS)
     seconds = [r["values"]["seconds"] for r in records if r["split"] == "train"][-1]
-    summary = summarize(run, predicted, step, seconds)
+    summary = summarize(run, predicted, step, seconds) | curve
     write_predictions(run, predicted)
     _write_report(run, predicted, summary)
     write_json(run.folder / workdir.SUMMARY, summary)
@@ -43,6 +44,16 @@ def predict_tests(run: Run, state: TrainState, predict: evaluate.Predict) -> Pre
         for split in ("source_test", "target_test")
         if (examples := getattr(run.stored, split)) is not None
     }
+
+
+def interpolated(run: Run, state: TrainState, predict: evaluate.Predict) -> dict[str, Any]:
+    """The scores between the start and the end of training, if the config asks for any."""
+    alpha, curve = run.config.model.lora.alpha, []
+    for fraction in run.config.interpolate:
+        on_the_way = interpolation.between(run.net.start(), state, fraction, alpha=alpha)
+        scores = _scores(run, predict_tests(run, on_the_way, predict))
+        curve.append({"fraction": float(fraction)} | scores)
+    return {"interpolation": curve} if curve else {}
 
 
 def write_target_probabilities(run: Run, state: TrainState, predict: evaluate.Predict) -> None:
@@ -102,7 +113,11 @@ def summarize(run: Run, predicted: Predicted, step: int, seconds: float) -> dict
             r["values"] for r in records if (r["split"], r["step"]) == ("validators", step)
         ),
     }
-    return summary | {
+    return summary | _scores(run, predicted)
+
+
+def _scores(run: Run, predicted: Predicted) -> dict[str, Any]:
+    return {
         split: metrics.summarize(predictions.probabilities, getattr(run.stored, split).labels)
         for split, predictions in _labelled(run, predicted).items()
     }
@@ -128,7 +143,7 @@ def _write_report(run: Run, predicted: Predicted, summary: dict[str, Any]) -> No
         summary=summary,
         config=config.to_dict(),
         manifest=workdir.manifest(run.folder),
-        figures=pictures(run, _labelled(run, predicted)),
+        figures=pictures(run, _labelled(run, predicted), summary.get("interpolation", ())),
         remark=remark(run),
         notes=_protocol(run, summary["model_step"]),
     )
@@ -181,8 +196,16 @@ def _protocol(run: Run, step: int) -> list[str]:
     return said
 
 
-def pictures(run: Run, predicted: Predicted) -> Iterator[Picture]:
-    """The report's pictures, drawn one by one as they are written."""
+def pictures(
+    run: Run, predicted: Predicted, curve: Sequence[Mapping[str, Any]]
+) -> Iterator[Picture]:
+    """The report's pictures, drawn one by one as they are written.
+
+    Args:
+      run: finished.
+      predicted: by its model, on labelled examples.
+      curve: as :func:`interpolated` gives it.
+    """
     classes = run.domains.source_train.classes
     scored = {
         split: (predictions.probabilities, getattr(run.stored, split).labels)
@@ -191,6 +214,12 @@ def pictures(run: Run, predicted: Predicted) -> Iterator[Picture]:
     curves = "Held-out accuracy is shown, never used: nothing was chosen by the target's."
     yield "While it trained", curves, plots.learning_curves(_losses(run))
     yield from _validators(run)
+    if curve:
+        caption = (
+            "Accuracy of what lies between the parameters before training and after it. The model "
+            "that the run leaves is the one after it."
+        )
+        yield "On the way from the start to the end", caption, plots.interpolation_curve(curve)
     if len(predicted) == 2:
         caption = "Held-out source and target examples, placed by the similarity of their features."
         yield "Source and target features", caption, _feature_map(run, predicted, classes)

@@ -59,6 +59,9 @@ def defaults() -> ConfigDict:
     config.keep.best = 1
     config.keep.criterion = "source_risk"
     config.keep.model = "latest"
+    # How far from the start to the end of training (0 to 1) classifiers are tested too: their
+    # parameters are between those of model.initial and those that the run ends with.
+    config.interpolate = ()
     # How the step is spread over devices.
     config.parallel = "jit"
     return config

@@ -29,7 +29,7 @@ LAYERS = (
     ("checkpoint", "runtime", "interrupt", "inference", "plots", "workdir", "execution"),
     ("models", "data", "validators", "forward", "optimizers", "report"),
     ("methods", "step", "features", "evaluate"),
-    ("monitor", "network"),
+    ("monitor", "network", "interpolation"),
     ("overrides",),
     ("checks",),
     ("configuration",),

@@ -186,6 +186,23 @@ def test_a_perfect_model_has_no_mistakes_to_show() -> None:
     assert not any("mistakes" in text for text in texts(figure))
 
 
+def test_the_way_from_start_to_end_is_drawn_with_its_intervals() -> None:
+    def point(fraction: float, value: float) -> dict:
+        accuracy = {"value": value, "low": value - 0.1, "high": value + 0.1}
+        return {"fraction": fraction, "target_test": {"accuracy": accuracy}}
+
+    figure = plots.interpolation_curve([point(0.0, 0.5), point(0.4, 0.8), point(1.0, 0.6)])
+    drawn(figure)
+    (axes,) = figure.axes
+    fractions, values = axes.lines[0].get_data()
+    np.testing.assert_allclose(fractions, [0.0, 0.4, 1.0])
+    np.testing.assert_allclose(values, [0.5, 0.8, 0.6])
+    (band,) = axes.collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == (pytest.approx(0.4), pytest.approx(0.9))
+    assert "target test 60.0 %" in texts(figure)
+
+
 def test_accuracy_by_shots_draws_mean_and_deviation() -> None:
     figure = plots.accuracy_by_shots(
         {"probe": {1: [0.4, 0.6], 20: [0.9]}, "from_scratch": {1: [0.2]}}

@@ -5,7 +5,12 @@ scikit-learn are imported when a picture is drawn, which keeps the start of a ru
 """
 
 from jtl.plots.choices import Choice, choices, validator_choices
-from jtl.plots.curves import accuracy_by_shots, learning_curves, method_comparison
+from jtl.plots.curves import (
+    accuracy_by_shots,
+    interpolation_curve,
+    learning_curves,
+    method_comparison,
+)
 from jtl.plots.examples import example_grid
 from jtl.plots.features import Domains, feature_map
 from jtl.plots.predictions import confusion_matrices, reliability_diagram
@@ -18,6 +23,7 @@ __all__ = [
     "confusion_matrices",
     "example_grid",
     "feature_map",
+    "interpolation_curve",
     "learning_curves",
     "method_comparison",
     "reliability_diagram",

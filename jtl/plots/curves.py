@@ -83,6 +83,35 @@ def _terms_panel(axes: "Axes", curves: Mapping[str, Sequence[tuple[int, float]]]
 
 
 @styled
+def interpolation_curve(curve: Sequence[Mapping[str, Any]]) -> "Figure":
+    """Accuracy on the way from the start to the end of training, with 95 % intervals.
+
+    Args:
+      curve: ``{"fraction", "source_test", "target_test"}`` in order, the last two as in
+        summary.json, and absent where a run has none.
+    """
+    figure = new_figure(8, 3.7)
+    axes = figure.subplots()
+    splits = [name for name in curve[0] if name != "fraction"]
+    fractions = [point["fraction"] for point in curve]
+    ends = []
+    for position, split in enumerate(splits):
+        colour = domain_colour(split, position)
+        value, low, high = (
+            [point[split]["accuracy"][key] for point in curve] for key in ("value", "low", "high")
+        )
+        axes.fill_between(fractions, low, high, color=colour, alpha=0.12, linewidth=0)
+        axes.plot(fractions, value, color=colour, marker="o", markersize=4)
+        last = f"{words(split)} {100 * value[-1]:.1f} %"
+        ends.append((fractions[-1], value[-1], last, colour))
+    axes.set_title("Accuracy on held-out examples")
+    axes.set_xlabel("from the start (0) to the end (1) of training")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    label_ends(axes, ends, gap=0.07)
+    return figure
+
+
+@styled
 def accuracy_by_shots(results: Mapping[str, Mapping[int, Sequence[float]]]) -> "Figure":
     """Accuracy against labels a class: mean and standard deviation, each seed a faint dot.
 
