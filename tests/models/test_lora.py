@@ -93,10 +93,12 @@ def test_a_kernel_is_changed_by_alpha_over_rank_times_the_product() -> None:
 
 class Filter(nnx.Module):
     def __init__(self, rngs: nnx.Rngs) -> None:
-        self.conv = Conv(2, 4, 3, rngs=rngs)
+        self.first = Conv(2, 2, 3, rngs=rngs)
+        self.second = Conv(2, 4, 3, rngs=rngs)
+        self.norm = nnx.GroupNorm(4, num_groups=2, rngs=rngs)
 
     def __call__(self, x: jax.Array, *, rng: jax.Array | None = None) -> jax.Array:
-        return self.conv(x)
+        return self.norm(self.second(self.first(x)))
 
 
 def test_convolutions_are_adapted_as_matrices_and_vectors_are_not() -> None:
@@ -104,8 +106,10 @@ def test_convolutions_are_adapted_as_matrices_and_vectors_are_not() -> None:
     params = parameters(adapted(blocks, on=".*"))
     shapes = {path: leaf.shape for path, leaf in walk(params) if re.search("_lora_", path)}
     assert shapes == {
-        "backbone/filter/conv/kernel_lora_a": (18, 2),
-        "backbone/filter/conv/kernel_lora_b": (2, 4),
+        "backbone/filter/first/kernel_lora_a": (18, 2),
+        "backbone/filter/first/kernel_lora_b": (2, 2),
+        "backbone/filter/second/kernel_lora_a": (18, 2),
+        "backbone/filter/second/kernel_lora_b": (2, 4),
         "head/kernel_lora_a": (4, 2),
         "head/kernel_lora_b": (2, 3),
     }
