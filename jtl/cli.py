@@ -16,6 +16,7 @@ that is finished. A mistake in the command or the config is one line, with exit 
 import importlib.util
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -50,19 +51,36 @@ def main(argv: Sequence[str]) -> int:
         if cluster.is_main():  # the other processes of a job say the same
             print("jtl: error: " + " ".join(str(error).split()), file=sys.stderr)
         return 2
-    except (MemoryError, RuntimeError) as error:
-        # A device without memory says so in an error of XLA's.
-        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        said = " ".join(str(error).split())[:200]
-        print(
-            f"jtl: error: out of memory ({said}); lower batch_size or model.image_size",
-            file=sys.stderr,
-        )
-        return 2
     except KeyboardInterrupt:  # before or after training, which handles it itself
         print("jtl: interrupted; the same command goes on", file=sys.stderr)
         return 130
+    except Exception as error:
+        # A device without memory says so in an error of XLA's.
+        exhausted = isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+        if exhausted or isinstance(error, MemoryError):
+            said = " ".join(str(error).split())[:200]
+            print(
+                f"jtl: error: out of memory ({said}); lower batch_size or model.image_size",
+                file=sys.stderr,
+            )
+            return _leave(2)
+        if cluster.place().size == 1:
+            raise
+        traceback.print_exc()
+        return _leave(1)
+
+
+def _leave(code: int) -> int:
+    """Ends a process of a job with the code; returns it to a process that is alone.
+
+    At a usual end jax waits five minutes for the other processes, and they wait for what this one
+    no longer does. Once it is gone, they end too.
+    """
+    if cluster.place().size > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def _run(argv: list[str]) -> int:

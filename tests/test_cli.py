@@ -392,6 +392,35 @@ def test_the_module_runs_as_a_command() -> None:
     assert result.stdout.startswith("jtl ")
 
 
+def test_what_breaks_one_process_of_a_job_ends_it_without_a_farewell(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jtl import runtime
+
+    def broken(*arguments: object) -> None:
+        raise failures[-1]
+
+    failures, codes = [OSError("disk full")], []
+    monkeypatch.setattr(configuration, "read_file", broken)
+    monkeypatch.setattr(runtime, "start", broken)
+    monkeypatch.setattr("os._exit", codes.append)
+    for name in ("PMI_SIZE", "PMI_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(OSError, match="disk full"):
+        cli.main(["config.py"])
+    assert codes == []
+    monkeypatch.setenv("PMI_SIZE", "2")
+    monkeypatch.setenv("PMI_RANK", "1")
+    cli.main(["config.py"])
+    assert codes == [1] and "disk full" in capsys.readouterr().err
+    # What the others see of it is jax's error; and memory may end in one process alone.
+    failures += [RuntimeError("Gloo: connection closed by peer")]
+    cli.main(["config.py"])
+    failures += [MemoryError("2 GB")]
+    cli.main(["config.py"])
+    assert codes == [1, 1, 2]
+
+
 def test_an_interrupt_outside_training_is_one_line(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
