@@ -21,12 +21,11 @@ STEPS, EVERY = 120, 10
 def place(tmp_path_factory):
     """A folder with data, the config files of three runs, and each run finished in one go."""
     folder = tmp_path_factory.mktemp("resume")
-    # Everything that a state can hold: statistics, memory, Adam's moments; and dropout. The model
-    # is chosen by scores, which outlive a kill too.
+    # Everything that a state can hold: statistics, memory, Adam's moments; and dropout.
     vectors = runs.config(folder, steps=STEPS, eval_every=EVERY, checkpoint_every=EVERY)
     vectors.model.backbone, vectors.model.dropout = "random:batch-norm", 0.3
     vectors.method = {"name": "mean_teacher"}
-    vectors.optimizer.name, vectors.keep.model = "adamw", "best"
+    vectors.optimizer.name = "adamw"
     # On a CPU, the steps of a network with convolutions are dispatched one by one.
     dispatched = runs.picture_config(folder, steps=32, eval_every=8, checkpoint_every=8)
     dispatched.data.augment, dispatched.model.dropout = "shift", 0.3
