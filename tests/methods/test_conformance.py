@@ -206,6 +206,7 @@ def test_devices_drop_out_different_units_under_pmap(dropout: float) -> None:
 
 @pytest.mark.parametrize("method", toys.METHODS)
 def test_no_key_is_used_twice_in_a_step(method: str) -> None:
+    """Drawn from or split, that is: jax does not follow what is folded into a key."""
     training = make_training(toys.recipe(toys.METHODS[method](), stages=0, dropout=0.5))
     hyper = toys.hyper(toys.METHODS[method]())
     state = jax.eval_shape(training.init, 0, hyper)
