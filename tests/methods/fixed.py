@@ -62,7 +62,7 @@ def value(
     return method.phases[phase].objective(source, target, scope(method, **settings))
 
 
-def close(found: Any, expected: Any, rtol: float = 2e-5) -> None:
+def assert_close(found: Any, expected: Any, rtol: float = 2e-5) -> None:
     np.testing.assert_allclose(found, expected, rtol=rtol, atol=1e-6)
 
 

@@ -64,13 +64,13 @@ def test_mcd_fits_both_heads_then_parts_them_then_joins_them() -> None:
     both = TASK + second_task()
     gap = absolute(TARGET.features, SECOND)
     fitted, terms = fixed.value(method, FIT, SOURCE, None, networks=networks)
-    fixed.close(fitted, both)
+    fixed.assert_close(fitted, both)
     assert not terms
     parted, terms = fixed.value(method, SPLIT, networks=networks)
-    fixed.close(parted, both - gap)
-    fixed.close((terms["task"], terms["discrepancy"]), (both, gap))
+    fixed.assert_close(parted, both - gap)
+    fixed.assert_close((terms["task"], terms["discrepancy"]), (both, gap))
     joined, terms = fixed.value(method, MERGE, None, TARGET, networks=networks)
-    fixed.close(joined, gap)
+    fixed.assert_close(joined, gap)
     assert not terms
 
 
@@ -87,9 +87,9 @@ def test_mcds_heads_increase_the_discrepancy_and_its_features_decrease_it() -> N
     of_heads = jax.grad(of, 2)(SPLIT, target, weights)
     of_task = fixed.slope(second_task, SECOND)
     of_gap = fixed.slope(lambda second: absolute(target, second), SECOND)
-    fixed.close(of_heads, of_task - of_gap, rtol=1e-3)
+    fixed.assert_close(of_heads, of_task - of_gap, rtol=1e-3)
     of_features = jax.grad(of, 1)(MERGE, target, weights)
-    fixed.close(of_features, fixed.slope(lambda t: absolute(t, SECOND), target), rtol=1e-3)
+    fixed.assert_close(of_features, fixed.slope(lambda t: absolute(t, SECOND), target), rtol=1e-3)
 
 
 def test_swd_compares_the_heads_predictions_as_samples() -> None:
@@ -104,7 +104,7 @@ def test_swd_compares_the_heads_predictions_as_samples() -> None:
 
     assert gap(2.0) < 1e-10, "the same predictions in another order"
     first, second = (np.sort(softmax(factor * rows)[:, 0]) for factor in (2.0, -0.5))
-    fixed.close(gap(-0.5), ((first - second) ** 2).mean(), rtol=0.03)
+    fixed.assert_close(gap(-0.5), ((first - second) ** 2).mean(), rtol=0.03)
     split, terms = fixed.value(
         method,
         SPLIT,
@@ -112,8 +112,8 @@ def test_swd_compares_the_heads_predictions_as_samples() -> None:
         target,
         networks={"second_head": lambda features: -0.5 * features},
     )
-    fixed.close(split, terms["task"] - terms["discrepancy"])
-    fixed.close(terms["discrepancy"], gap(-0.5), rtol=1e-6)
+    fixed.assert_close(split, terms["task"] - terms["discrepancy"])
+    fixed.assert_close(terms["discrepancy"], gap(-0.5), rtol=1e-6)
 
 
 def critics(source: Any, target: Any, weights: Any) -> float:
@@ -143,14 +143,14 @@ def test_wdgrls_critic_increases_the_distance_its_slope_is_held_and_features_dec
     norm = np.linalg.norm(float64(CRITIC))
     gap = critics(source, TARGET.features, CRITIC)
     fitted, terms = of(FIT_CRITIC, source, critic)
-    fixed.close((terms["distance"], terms["penalty"]), (gap, (norm - 1) ** 2))
-    fixed.close(fitted, weight * (norm - 1) ** 2 - gap)
+    fixed.assert_close((terms["distance"], terms["penalty"]), (gap, (norm - 1) ** 2))
+    fixed.assert_close(fitted, weight * (norm - 1) ** 2 - gap)
     adapted, terms = of(ADAPT, source, critic)
-    fixed.close((terms["task"], terms["distance"]), (TASK, gap))
-    fixed.close(adapted, TASK + strength * gap)
+    fixed.assert_close((terms["task"], terms["distance"]), (TASK, gap))
+    fixed.assert_close(adapted, TASK + strength * gap)
 
     of_critic, _ = jax.grad(of, 2, has_aux=True)(FIT_CRITIC, source, critic)
     means = float64(SOURCE.features).mean(0) - float64(TARGET.features).mean(0)
-    fixed.close(of_critic, weight * 2 * (norm - 1) * CRITIC / norm - means, rtol=1e-4)
+    fixed.assert_close(of_critic, weight * 2 * (norm - 1) * CRITIC / norm - means, rtol=1e-4)
     of_source, _ = jax.grad(of, 1, has_aux=True)(ADAPT, source, critic)
-    fixed.close(of_source, strength * np.tile(CRITIC, (8, 1)) / 8, rtol=1e-4)
+    fixed.assert_close(of_source, strength * np.tile(CRITIC, (8, 1)) / 8, rtol=1e-4)

@@ -86,25 +86,25 @@ def test_the_value_is_task_plus_strength_times_the_papers_term(name: str) -> Non
     published, term = FORMULAS[name]
     method = build(name)
     found, terms = fixed.value(method, progress=1.0)
-    fixed.close(terms["task"], TASK)
+    fixed.assert_close(terms["task"], TASK)
     # At the end of training JAN's strength is 0.9999 of the whole.
-    fixed.close(found, TASK + published * term(), rtol=1e-4)
+    fixed.assert_close(found, TASK + published * term(), rtol=1e-4)
     twice, _ = fixed.value(method, progress=1.0, strength=2 * published)
-    fixed.close(twice, TASK + 2 * published * term(), rtol=1e-4)
+    fixed.assert_close(twice, TASK + 2 * published * term(), rtol=1e-4)
 
 
 def test_the_joint_discrepancy_starts_without_weight_and_rises() -> None:
     for progress in (0.0, 0.1):
         found, _ = fixed.value(build("jan"), progress=progress)
-        fixed.close(found, TASK + fixed.ramp(progress) * joint(), rtol=1e-4)
+        fixed.assert_close(found, TASK + fixed.ramp(progress) * joint(), rtol=1e-4)
 
 
 def test_afn_pushes_every_feature_outward_and_reports_the_norms() -> None:
     method = build("afn")
     found, terms = fixed.value(method, step=2.0)
-    fixed.close(found, TASK + 0.05 * (2.0**2 + 2.0**2))
-    fixed.close(terms["source_norm"], np.linalg.norm(S, axis=1).mean())
-    fixed.close(terms["target_norm"], np.linalg.norm(T, axis=1).mean())
+    fixed.assert_close(found, TASK + 0.05 * (2.0**2 + 2.0**2))
+    fixed.assert_close(terms["source_norm"], np.linalg.norm(S, axis=1).mean())
+    fixed.assert_close(terms["target_norm"], np.linalg.norm(T, axis=1).mean())
 
     def of(source: jax.Array, target: jax.Array) -> jax.Array:
         seen = SOURCE._replace(features=source), TARGET._replace(features=target)
@@ -113,7 +113,7 @@ def test_afn_pushes_every_feature_outward_and_reports_the_norms() -> None:
     gradients = jax.grad(of, (0, 1))(jnp.asarray(SOURCE.features), jnp.asarray(TARGET.features))
     for features, gradient in zip((S, T), gradients, strict=True):
         direction = features / np.linalg.norm(features, axis=1, keepdims=True)
-        fixed.close(gradient, -0.05 * 2 * direction / len(features))
+        fixed.assert_close(gradient, -0.05 * 2 * direction / len(features))
 
 
 def plan(cost: np.ndarray, epsilon: float) -> np.ndarray:
@@ -142,6 +142,6 @@ def test_deep_jdot_pays_for_what_the_plan_carries_and_the_plan_has_no_gradient()
         return fixed.value(method, 0, SOURCE, seen, **settings)[0]
 
     found, gradient = jax.value_and_grad(of)(jnp.asarray(TARGET.features))
-    fixed.close(found, TASK + (carried * costs(T)).sum(), rtol=1e-4)
+    fixed.assert_close(found, TASK + (carried * costs(T)).sum(), rtol=1e-4)
     expected = fixed.slope(lambda target: (carried * costs(target)).sum(), T)
     np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-4)

@@ -47,9 +47,9 @@ def test_strong_views_are_given_the_labels_that_weak_ones_are_sure_of(
 ) -> None:
     found, terms = value(strength=strength, threshold=threshold, masked=masked)
     consistency, sure = by_hand(threshold, masked)
-    fixed.close(terms["task"], TASK)
-    fixed.close((terms["consistency"], terms["sure"]), (consistency, sure))
-    fixed.close(found, TASK + strength * consistency)
+    fixed.assert_close(terms["task"], TASK)
+    fixed.assert_close((terms["consistency"], terms["sure"]), (consistency, sure))
+    fixed.assert_close(found, TASK + strength * consistency)
 
 
 def test_thresholds_tell_the_examples_apart() -> None:

@@ -68,8 +68,8 @@ def adda_value(phase: int, target: Any = TARGET.features, weights: Any = WEIGHTS
 def test_addas_discriminator_compares_the_sources_own_encoder_with_the_targets() -> None:
     value, terms = adda_value(FIT)
     expected = fixed.domain_loss(float64(KEPT) @ WEIGHTS, float64(TARGET.features) @ WEIGHTS)
-    fixed.close(value, expected)
-    fixed.close(terms["domain"], expected)
+    fixed.assert_close(value, expected)
+    fixed.assert_close(terms["domain"], expected)
 
 
 def test_addas_encoder_minimises_the_loss_of_inverted_labels() -> None:
@@ -77,9 +77,9 @@ def test_addas_encoder_minimises_the_loss_of_inverted_labels() -> None:
         return float(np.log1p(np.exp(-(target @ float64(WEIGHTS)))).mean())
 
     value, terms = adda_value(ADAPT)
-    fixed.close((value, terms["mapping"]), (inverted(float64(TARGET.features)),) * 2)
+    fixed.assert_close((value, terms["mapping"]), (inverted(float64(TARGET.features)),) * 2)
     slope = jax.grad(lambda features: adda_value(ADAPT, features)[0])(jnp.asarray(TARGET.features))
-    fixed.close(slope, fixed.slope(inverted, TARGET.features), rtol=1e-4)
+    fixed.assert_close(slope, fixed.slope(inverted, TARGET.features), rtol=1e-4)
 
 
 def test_addas_phases_move_the_discriminator_and_the_encoder_and_never_the_head() -> None:
@@ -147,12 +147,12 @@ def test_shot_maximises_information_and_learns_the_labels_of_the_nearest_centroi
     pseudo = fixed.cross_entropy(TARGET.logits, labels)
     settings: dict[str, Any] = {"memory": MEMORY, "beta": beta, "decay": decay}
     value, terms = fixed.value(shot_method(), 0, None, TARGET, **settings)
-    fixed.close((terms["information"], terms["pseudo"]), (information, pseudo))
-    fixed.close(value, information + beta * pseudo)
+    fixed.assert_close((terms["information"], terms["pseudo"]), (information, pseudo))
+    fixed.assert_close(value, information + beta * pseudo)
     scope = fixed.scope(shot_method(), **settings)
     found = shot_method().update_memory(None, TARGET, scope)
     for name, centroids in memory.items():
-        fixed.close(found[name], centroids)
+        fixed.assert_close(found[name], centroids)
 
 
 def test_shots_labels_carry_no_gradient_to_the_features() -> None:
@@ -192,7 +192,7 @@ def test_shots_centroids_follow_the_features_of_the_batch_that_the_phase_saw() -
 
 def test_tent_minimises_the_entropy_of_the_target() -> None:
     value, terms = fixed.value(build("tent"), 0, None, TARGET)
-    fixed.close((value, terms["entropy"]), (fixed.entropies(TARGET.logits).mean(),) * 2)
+    fixed.assert_close((value, terms["entropy"]), (fixed.entropies(TARGET.logits).mean(),) * 2)
 
 
 def test_tent_moves_every_scale_and_bias_of_a_norm_and_nothing_else() -> None:
@@ -210,7 +210,7 @@ def test_adabn_minimises_nothing_and_watches_the_entropy() -> None:
     zero, slope = jax.value_and_grad(value)(jnp.asarray(TARGET.logits))
     assert not zero and not np.any(slope)
     _, terms = fixed.value(build("adabn"), 0, None, TARGET)
-    fixed.close(terms["entropy"], fixed.entropies(TARGET.logits).mean())
+    fixed.assert_close(terms["entropy"], fixed.entropies(TARGET.logits).mean())
 
 
 def test_adabn_changes_statistics_and_no_bit_of_anything_else() -> None:

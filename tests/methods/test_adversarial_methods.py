@@ -60,17 +60,17 @@ def test_cdans_discriminator_reads_products_and_the_features_oppose_it(entropy: 
     settings = {"progress": PROGRESS, "strength": STRENGTH}
     networks = {"discriminator": lambda inputs: inputs @ JOINT}
     found, terms = fixed.value(method, networks=networks, **settings)
-    fixed.close(terms["domain"], conditional(S, T, JOINT, entropy))
-    fixed.close(found, TASK + conditional(S, T, JOINT, entropy))
+    fixed.assert_close(terms["domain"], conditional(S, T, JOINT, entropy))
+    fixed.assert_close(found, TASK + conditional(S, T, JOINT, entropy))
     of_source, of_target, of_weights = gradients(method, JOINT, "discriminator", **settings)
     slopes = (
         fixed.slope(lambda source: conditional(source, T, JOINT, entropy), S),
         fixed.slope(lambda target: conditional(S, target, JOINT, entropy), T),
         fixed.slope(lambda weights: conditional(S, T, weights, entropy), JOINT),
     )
-    fixed.close(of_source, -REVERSED * slopes[0], rtol=1e-4)
-    fixed.close(of_target, -REVERSED * slopes[1], rtol=1e-4)
-    fixed.close(of_weights, slopes[2], rtol=1e-4)
+    fixed.assert_close(of_source, -REVERSED * slopes[0], rtol=1e-4)
+    fixed.assert_close(of_target, -REVERSED * slopes[1], rtol=1e-4)
+    fixed.assert_close(of_weights, slopes[2], rtol=1e-4)
 
 
 def test_no_gradient_of_cdans_domain_loss_reaches_the_predictions() -> None:
@@ -105,7 +105,7 @@ def test_wide_products_are_projected_by_matrices_that_the_memory_keeps() -> None
 
     networks = {"discriminator": lambda inputs: inputs @ weights}
     _, terms = fixed.value(method, networks=networks, memory=memory)
-    fixed.close(terms["domain"], fixed.domain_loss(logits(SOURCE), logits(TARGET)))
+    fixed.assert_close(terms["domain"], fixed.domain_loss(logits(SOURCE), logits(TARGET)))
 
 
 def test_the_discriminator_is_as_wide_as_what_it_reads() -> None:
@@ -132,14 +132,14 @@ def test_bsp_adds_the_largest_squared_singular_values_to_its_base(
     assert method.hyper == {"strength": 1.0, "spectral": 1e-4}
     found, terms = fixed.value(method, networks=networks, spectral=0.1)
     largest = sum(np.linalg.svd(float64(f), compute_uv=False)[0] ** 2 for f in (S, T))
-    fixed.close(terms["spectral"], largest)
-    fixed.close(found, expected + 0.1 * largest)
+    fixed.assert_close(terms["spectral"], largest)
+    fixed.assert_close(found, expected + 0.1 * largest)
     with_penalty = gradients(method, weights, "discriminator", spectral=0.1)
     for features, before, after in zip((S, T), plain, with_penalty, strict=False):
         left, singular, right = np.linalg.svd(float64(features))
         outer = np.outer(left[:, 0], right[0])
-        fixed.close(after - before, 0.1 * 2 * singular[0] * outer, rtol=1e-4)
-    fixed.close(with_penalty[2], plain[2])
+        fixed.assert_close(after - before, 0.1 * 2 * singular[0] * outer, rtol=1e-4)
+    fixed.assert_close(with_penalty[2], plain[2])
 
 
 def test_another_base_is_a_users_mistake() -> None:
@@ -165,17 +165,17 @@ def test_mdds_adversary_increases_the_disparity_and_the_features_decrease_it() -
     settings = {"progress": progress, "strength": STRENGTH, "margin": margin}
     networks = {"adversary": lambda features: features @ ADVERSARY}
     found, terms = fixed.value(method, networks=networks, **settings)
-    fixed.close(terms["disparity"], disparity(S, T, ADVERSARY, margin))
-    fixed.close(found, TASK - disparity(S, T, ADVERSARY, margin))
+    fixed.assert_close(terms["disparity"], disparity(S, T, ADVERSARY, margin))
+    fixed.assert_close(found, TASK - disparity(S, T, ADVERSARY, margin))
     of_source, of_target, of_adversary = gradients(method, ADVERSARY, "adversary", **settings)
     # 0.01 of training are 1,000 of the authors' 100,000 steps.
     factor = STRENGTH * (2 / (1 + np.exp(-1.0)) - 1)
     by_source = fixed.slope(lambda source: disparity(source, T, ADVERSARY, margin), S)
     by_target = fixed.slope(lambda target: disparity(S, target, ADVERSARY, margin), T)
     by_adversary = fixed.slope(lambda adversary: disparity(S, T, adversary, margin), ADVERSARY)
-    fixed.close(of_source, factor * by_source, rtol=1e-4)
-    fixed.close(of_target, factor * by_target, rtol=1e-4)
-    fixed.close(of_adversary, -by_adversary, rtol=1e-4)
+    fixed.assert_close(of_source, factor * by_source, rtol=1e-4)
+    fixed.assert_close(of_target, factor * by_target, rtol=1e-4)
+    fixed.assert_close(of_adversary, -by_adversary, rtol=1e-4)
 
 
 # --- VADA -----------------------------------------------------------------------------------------
@@ -211,9 +211,9 @@ def test_vadas_value_is_the_weighted_sum_of_its_five_losses() -> None:
     domain = fixed.domain_loss(S @ DISCRIMINATOR, T @ DISCRIMINATOR)
     entropy = fixed.entropies(TARGET.logits).mean()
     for name in ("source_roughness", "target_roughness"):
-        fixed.close(terms[name], roughness, rtol=1e-4)
+        fixed.assert_close(terms[name], roughness, rtol=1e-4)
     expected = TASK + domain + 3.0 * roughness + 0.2 * (entropy + roughness)
-    fixed.close(found, expected, rtol=1e-4)
+    fixed.assert_close(found, expected, rtol=1e-4)
 
 
 def test_vadas_features_oppose_the_discriminator_with_the_same_strength_throughout() -> None:
@@ -227,8 +227,8 @@ def test_vadas_features_oppose_the_discriminator_with_the_same_strength_througho
         )
         by_source = fixed.slope(lambda source: domain(source, DISCRIMINATOR), S)
         by_weights = fixed.slope(lambda weights: domain(S, weights), DISCRIMINATOR)
-        fixed.close(of_source, -STRENGTH * by_source, rtol=1e-4)
-        fixed.close(of_weights, by_weights, rtol=1e-4)
+        fixed.assert_close(of_source, -STRENGTH * by_source, rtol=1e-4)
+        fixed.assert_close(of_weights, by_weights, rtol=1e-4)
 
 
 def test_vada_finds_the_same_moves_under_pmap() -> None:
