@@ -9,23 +9,12 @@ Test accuracy: not run yet.
 
 from ml_collections import ConfigDict
 
-from jtl.configuration import defaults
+from jtl.configuration import like
 
 
 def get_config(k: int = 5) -> ConfigDict:
     """As digits_finetune, but for the method. Its projector learns at the backbone's rate."""
-    config = defaults()
-    config.data.source = "embedded:optdigits"
-    config.data.test_fraction = 0.5
-    config.data.per_class = k
-    config.model.backbone = "run:runs/digits_pretrain"
-    config.model.bottleneck = 0
+    config = like(__file__, "digits_finetune.py", k)
     config.partition = (("(backbone|projector)/.*", "backbone"), (".*", "train"))
     config.method.name = "bi_tuning"
-    config.optimizer.name = "adamw"
-    config.optimizer.groups.backbone = 0.1
-    config.optimizer.learning_rate = 1e-2
-    config.optimizer.schedule = "cosine"
-    config.optimizer.weight_decay = 1e-2
-    config.steps = 300
     return config

@@ -9,17 +9,12 @@ Test accuracy: not run yet.
 
 from ml_collections import ConfigDict
 
-from jtl.configuration import defaults
+from jtl.configuration import like
 
 
 def get_config(k: int = 5) -> ConfigDict:
     """As digits_finetune, but that the blocks begin to learn one after another, the last first."""
-    config = defaults()
-    config.data.source = "embedded:optdigits"
-    config.data.test_fraction = 0.5
-    config.data.per_class = k
-    config.model.backbone = "run:runs/digits_pretrain"
-    config.model.bottleneck = 0
+    config = like(__file__, "digits_finetune.py", k)
     head = ("head/.*", "train")
     dense = ("backbone/dense/.*", "dense")
     stage2 = ("backbone/stage2/.*", "stage2")
@@ -31,12 +26,6 @@ def get_config(k: int = 5) -> ConfigDict:
         (0.5, (head, dense, stage2, rest)),
         (0.75, (head, dense, stage2, stage1)),
     )
-    config.method.name = "supervised"
-    config.optimizer.name = "adamw"
     # A group each, so that a newcomer leaves the optimizer state of the others alone.
     config.optimizer.groups = {"dense": 0.1, "stage2": 0.1, "stage1": 0.1}
-    config.optimizer.learning_rate = 1e-2
-    config.optimizer.schedule = "cosine"
-    config.optimizer.weight_decay = 1e-2
-    config.steps = 300
     return config

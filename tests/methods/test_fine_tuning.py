@@ -7,7 +7,7 @@ import fixed
 import jax
 import numpy as np
 import pytest
-from fixed import SOURCE, TASK, close, draw, float64, softmax
+from fixed import SOURCE, TASK, assert_close, draw, float64, softmax
 from test_registered import build
 
 from jtl import relationship
@@ -49,8 +49,8 @@ def test_l2_sp_draws_the_backbone_to_its_start_and_the_rest_to_0() -> None:
     start, now = START["backbone"]["stage1"], PARAMS["backbone"]["stage1"]
     kept = squares(now["kernel"] - start["kernel"], now["bias"] - start["bias"])
     new = squares(PARAMS["bottleneck"]["kernel"], *PARAMS["head"].values())
-    close(terms["task"], TASK)
-    close(total, TASK + 0.1 / 2 * kept + 0.01 / 2 * new)
+    assert_close(terms["task"], TASK)
+    assert_close(total, TASK + 0.1 / 2 * kept + 0.01 / 2 * new)
 
 
 IMAGES: dict[str, Any] = {
@@ -76,8 +76,8 @@ def test_delta_is_the_mean_squared_distance_of_each_channel_over_positions() -> 
         gap = float64(IMAGES[name]) - float64(OLD_IMAGES[name])
         moved += (gap**2).reshape(8, -1).sum(axis=1) / positions
     new = squares(PARAMS["bottleneck"]["kernel"], *PARAMS["head"].values()) / 2
-    close(terms["moved"], moved.mean())
-    close(total, TASK + 0.32 * moved.mean() + 0.01 * new)
+    assert_close(terms["moved"], moved.mean())
+    assert_close(total, TASK + 0.32 * moved.mean() + 0.01 * new)
     ((inputs, params),) = seen
     assert inputs is SOURCE.inputs and params["backbone"] is START["backbone"]
 
@@ -93,8 +93,8 @@ def test_delta_without_a_trained_block_of_the_backbone_says_so() -> None:
 def test_bss_adds_the_smallest_squared_singular_values(k: int) -> None:
     total, terms = value(build("bss", k=k), strength=0.5)
     singular = np.linalg.svd(float64(SOURCE.features), compute_uv=False)
-    close(terms["shrinkage"], (singular[-k:] ** 2).sum())
-    close(total, TASK + 0.5 * (singular[-k:] ** 2).sum())
+    assert_close(terms["shrinkage"], (singular[-k:] ** 2).sum())
+    assert_close(total, TASK + 0.5 * (singular[-k:] ** 2).sum())
 
 
 HEAD = {"dense": {"kernel": draw(fixed.FEATURES, 5), "bias": draw(5)}}
@@ -114,18 +114,18 @@ def test_co_tuning_teaches_the_old_head_what_each_label_means() -> None:
     scope = dataclasses.replace(scope, hyper={**scope.hyper, "relationship": table})
     total, terms = method.phases[0].objective(SOURCE, NOTHING, scope)
     old_task = -(table[SOURCE.labels] * np.log(softmax(logits))).sum(axis=1).mean()
-    close(terms["old_task"], old_task)
-    close(total, TASK + 2.3 * old_task)
+    assert_close(terms["old_task"], old_task)
+    assert_close(total, TASK + 2.3 * old_task)
 
 
 def test_the_relationship_is_of_what_the_old_head_says_of_the_labelled_examples() -> None:
     features = draw(8, fixed.FEATURES)
     said = softmax(old_logits(features))
     direct = measured("direct", features, LABELS)
-    close(direct, [said[label == LABELS].mean(axis=0) for label in range(3)])
+    assert_close(direct, [said[label == LABELS].mean(axis=0) for label in range(3)])
     held = np.isin(np.arange(8), [2, 4, 6])  # the second one of each class
     parts = said[~held], LABELS[~held], said[held], LABELS[held]
-    close(measured("calibrated", features, LABELS), relationship.calibrated(*parts), rtol=1e-3)
+    assert_close(measured("calibrated", features, LABELS), relationship.calibrated(*parts), rtol=1e-3)
 
 
 def measured(form: str, features: np.ndarray, labels: np.ndarray) -> Any:
@@ -158,8 +158,8 @@ def test_lwf_distils_what_the_start_says_of_the_same_images_into_the_old_head() 
     total, terms = value(method, memory=memory, networks=networks, forward=forward, strength=0.5)
     old, new = softmax(old_logits(features) / 2), softmax(says / 2)
     distance = 4 * (old * np.log(old / new)).sum(axis=1).mean()
-    close(terms["distillation"], distance)
-    close(total, TASK + 0.5 * distance)
+    assert_close(terms["distillation"], distance)
+    assert_close(total, TASK + 0.5 * distance)
     ((inputs, params),) = seen
     assert inputs is SOURCE.inputs and params is START
 
@@ -204,9 +204,9 @@ def test_bi_tuning_contrasts_features_with_the_heads_weights_and_projections_wit
     around_weights = contrast(of_class, float64(SOURCE.features), *queue)
     keys = float64(teachers) @ PROJECTOR["dense"]["kernel"] + PROJECTOR["dense"]["bias"]
     around_each_other = contrast(float64(projections), keys, memory["keys"], *queue[1:])
-    close(terms["around_weights"], around_weights)
-    close(terms["around_each_other"], around_each_other)
-    close(total, TASK + 0.1 * (around_weights + around_each_other))
+    assert_close(terms["around_weights"], around_weights)
+    assert_close(terms["around_each_other"], around_each_other)
+    assert_close(total, TASK + 0.1 * (around_weights + around_each_other))
 
 
 def test_the_newest_keys_of_bi_tuning_come_first_and_its_teacher_follows_slowly() -> None:
@@ -224,10 +224,10 @@ def test_the_newest_keys_of_bi_tuning_come_first_and_its_teacher_follows_slowly(
     scope = fixed.scope(method, memory=memory, forward=forward, decay=0.75)
     after = method.update_memory(SOURCE, None, dataclasses.replace(scope, params=new))
     assert after["labels"].tolist() == [*SOURCE.labels.tolist(), 0, 1, 2, 3]
-    close(after["features"][:8], found)
-    close(after["keys"][:8], found @ PROJECTOR["dense"]["kernel"] + PROJECTOR["dense"]["bias"])
-    close(after["features"][8:], 0.0)
-    close(after["teacher"]["head"]["kernel"], WEIGHTS + 0.25)
+    assert_close(after["features"][:8], found)
+    assert_close(after["keys"][:8], found @ PROJECTOR["dense"]["kernel"] + PROJECTOR["dense"]["bias"])
+    assert_close(after["features"][8:], 0.0)
+    assert_close(after["teacher"]["head"]["kernel"], WEIGHTS + 0.25)
 
 
 def test_bi_tuning_needs_a_head_and_a_projector_that_train() -> None:
