@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import jax
 import numpy as np
 
-from jtl import conclude, evaluate, workdir
+from jtl import conclude, evaluate, execution, workdir
 from jtl.evaluate import Predict
 from jtl.interrupt import Interrupt
 from jtl.lanes import Lanes, Program
@@ -18,8 +18,6 @@ from jtl.manifest import write_json
 from jtl.prepare import Run, record
 from jtl.types import TrainState
 
-STRETCH = 50
-"""Steps between two looks at the losses and the signals, at most."""
 FAILED = "failed"
 """In summary.json, why a run came to no end."""
 
@@ -47,9 +45,11 @@ def train(program: Program, runs: Sequence[Run], predict: Predict, *, keep_model
         progress = Progress(config.steps, examples=config.batch_size * len(runs))
         for opened in (*notes, progress):
             held.callback(opened.close)
+        # Where steps are dispatched they may be slow, and any number of them compiles nothing.
+        pace = execution.Pace() if program.in_turn else None
         for start, stop in _stretches(runs[0]):
             begun = time.monotonic()
-            terms = lanes.advance(start, stop - start)
+            terms = _advance(lanes, start, stop, interrupt, pace)
             seconds += (time.monotonic() - begun) / len(runs)
             progress.update(stop, {name: np.nanmean(values) for name, values in terms.items()})
             if interrupt.number:
@@ -75,12 +75,27 @@ def _stretches(run: Run) -> Iterator[tuple[int, int]]:
     """Cuts the steps where something is looked at and where a stage begins."""
     config, start = run.config, 0
     common = math.gcd(config.eval_every, config.checkpoint_every)
-    length = max(d for d in range(1, STRETCH + 1) if common % d == 0)
+    length = max(d for d in range(1, execution.LONGEST_STRETCH + 1) if common % d == 0)
     ends = {stage.start for stage in run.stages} | {config.steps}
     while start < config.steps:
         stop = min(end for end in {*ends, (start // length + 1) * length} if end > start)
         yield start, stop
         start = stop
+
+
+def _advance(
+    lanes: Lanes, start: int, stop: int, interrupt: Interrupt, pace: execution.Pace | None
+) -> dict[str, np.ndarray]:
+    """Trains from one step to another, or with a pace until a second after a signal."""
+    if not pace:
+        return lanes.advance(start, stop - start)
+    parts = []
+    while start < stop and not (parts and interrupt.number):
+        begun, count = time.monotonic(), min(pace.steps, stop - start)
+        parts.append(lanes.advance(start, count))
+        pace.ran(count, time.monotonic() - begun)
+        start += count
+    return {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
 
 
 class _Notes:

@@ -1,10 +1,12 @@
-"""The command line: one config trained, or one study run.
+"""The command line: one config trained, one study run, or backbones ranked.
 
 jtl CONFIG.py[:argument] [--config.key=value ...] [--workdir DIR] [--debug_nans]
     trains as the config file says, by default in runs/CONFIG; with --debug_nans, slowly, a NaN
     stops it with the line of code that made it
 jtl experiments/NAME.py[:argument] [--workdir DIR] [--debug_nans]
     runs every run of a study, and its table
+jtl rank DATA BACKBONE BACKBONE ... [--config.key=value ...] [--workdir DIR]
+    scores backbones on labelled data, and compares with the accuracy that probes reach
 jtl test [pytest option ...]
     runs the tests of a source checkout
 jtl --help | --version
@@ -20,22 +22,29 @@ import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jtl
 from jtl import cluster
 from jtl.errors import UserError, nearest
 
 FLAGS = ("--workdir", "--debug_nans", "--help", "--version", "--config.KEY=VALUE")
+RANK = "rank"
 
 
 class Command(NamedTuple):
-    """What the user asked for."""
+    """What the user asked for.
+
+    Attributes:
+      spec: the config or the study, or "rank".
+      ranked: with "rank", the data and the backbones.
+    """
 
     spec: str
     settings: tuple[str, ...]
     workdir: Path | None
     debug_nans: bool
+    ranked: tuple[str, ...] = ()
 
 
 def console() -> None:
@@ -101,7 +110,7 @@ def parse(argv: Sequence[str]) -> Command:
     Raises:
       UserError: an unknown flag, a stray argument, or a flag without its value.
     """
-    spec, workdir, settings, debug_nans = None, None, [], False
+    spec, workdir, settings, debug_nans, ranked = None, None, [], False, []
     rest = iter(argv)
     for word in rest:
         flag, equals, value = word.partition("=")
@@ -121,12 +130,15 @@ def parse(argv: Sequence[str]) -> Command:
             raise UserError(f"unknown flag {flag}; {_flag_hint(flag)}")
         elif spec is None:
             spec = word
+        elif spec == RANK:
+            ranked.append(word)
         else:
             hint = f"--config.{word}" if equals else "--config.key=value"
             raise UserError(f"stray argument {word!r} after {spec}; settings are written {hint}")
     if spec is None:
         raise UserError("no config file; the first argument is CONFIG.py")
-    return Command(spec, tuple(settings), Path(workdir) if workdir else None, debug_nans)
+    place = Path(workdir) if workdir else None
+    return Command(spec, tuple(settings), place, debug_nans, tuple(ranked))
 
 
 def _flag_hint(flag: str) -> str:
@@ -151,6 +163,15 @@ def _train_or_study(command: Command) -> int:
 
 def _work(command: Command) -> Callable[[], int]:
     """Reads and checks all that the command names; returns what is to be done."""
+    work = _ranking(command) if command.spec == RANK else _from_file(command)
+    if command.debug_nans:
+        import jax
+
+        jax.config.update("jax_debug_nans", True)
+    return work
+
+
+def _from_file(command: Command) -> Callable[[], int]:
     from jtl import configuration
 
     file, argument = configuration.split_spec(command.spec)
@@ -162,24 +183,33 @@ def _work(command: Command) -> Callable[[], int]:
                 f"{file} is a study: it takes no --config.*, its file says what it runs"
             )
         _check_workdir(workdir)
-        study = configuration.call(file, functions["study"], argument)
-        from jtl import study as studies
+        return _study(configuration.call(file, functions["study"], argument), workdir)
+    config, _ = configuration.load(command.spec, command.settings)
+    _check_workdir(workdir)
+    if command.debug_nans and config.parallel == "pmap":
+        raise UserError("--debug_nans does not see into pmap; add --config.parallel=jit")
+    # Imported here, as it starts JAX: every mistake above is reported without waiting for it.
+    from jtl import train
 
-        work = partial(studies.run, study, workdir)
-    else:
-        config, _ = configuration.load(command.spec, command.settings)
-        _check_workdir(workdir)
-        if command.debug_nans and config.parallel == "pmap":
-            raise UserError("--debug_nans does not see into pmap; add --config.parallel=jit")
-        # Imported here, as it starts JAX: every mistake above is reported without waiting for it.
-        from jtl import train
+    return partial(train.run, config, workdir)
 
-        work = partial(train.run, config, workdir)
-    if command.debug_nans:
-        import jax
 
-        jax.config.update("jax_debug_nans", True)
-    return work
+def _ranking(command: Command) -> Callable[[], int]:
+    from jtl import probes
+
+    data, *backbones = command.ranked or ("",)
+    configs = probes.probes(data, backbones, command.settings)
+    workdir = command.workdir or Path("runs") / f"rank-{probes.folder_name(data)}"
+    _check_workdir(workdir)
+    from jtl import ranking  # starts JAX
+
+    return _study(ranking.study(configs), workdir)
+
+
+def _study(study: Any, workdir: Path) -> Callable[[], int]:
+    from jtl import study as studies  # starts JAX
+
+    return partial(studies.run, study, workdir)
 
 
 def _check_workdir(workdir: Path) -> None:
@@ -194,12 +224,14 @@ def _check_workdir(workdir: Path) -> None:
 
 
 def _test(arguments: Sequence[str]) -> int:
-    """Runs pytest in its own process, from the root of the checkout."""
+    """Runs pytest in its own process, from the root of the checkout; all tests on all cores."""
     root = Path(__file__).resolve().parents[1]
     if not (root / "tests").is_dir():
         raise UserError("the tests are not installed; run ./launch.sh test in a source checkout")
     if importlib.util.find_spec("pytest") is None:
         raise UserError("pytest is not installed; run ./launch.sh test, or pip install 'jtl[dev]'")
     os.chdir(root)
+    # By file: what a file's fixtures compile is compiled once.
+    arguments = arguments or ["-n", "auto", "--dist", "loadfile"]
     # Replaces this process, so that signals and the exit code are pytest's own.
     os.execv(sys.executable, [sys.executable, "-m", "pytest", *arguments])

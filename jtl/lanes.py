@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -62,6 +61,8 @@ class Program:
 
     Attributes:
       lanes: how many are trained at once: as many as fit in memory, or one.
+      in_turn: whether steps are dispatched one by one; a stretch of any length then compiles
+        nothing.
       init, enter, advance: compiled; ``enter`` and ``advance`` hold one function a stage.
     """
 
@@ -69,7 +70,7 @@ class Program:
         self.devices = devices = sharding.mesh()
         first, one = like.stages[0].training, _Steps(like.stages[0].training).one
         shapes = _shapes_of_one(like)
-        in_turn = execution.loop_is_slow(jax.jit(one).trace(*shapes).jaxpr)
+        self.in_turn = in_turn = execution.loop_is_slow(jax.jit(one).trace(*shapes).jaxpr)
         self.lanes = (
             1 if in_turn else lanes_of_a_chunk(count, _fitting(one, shapes, devices), devices.size)
         )
@@ -180,7 +181,7 @@ def _dispatched(step: Any) -> Any:
             choice = jax.tree.map(lambda part, i=index: part[:, i], choices)
             state, terms = step(state, choice, sets, hyper)
             metrics.append(terms)
-        return state, jax.tree.map(lambda *parts: jnp.stack(parts, axis=1), *metrics)
+        return state, jax.tree.map(lambda *parts: np.stack(parts, axis=1), *metrics)
 
     return advance
 

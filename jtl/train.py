@@ -225,10 +225,11 @@ def _check_finite(state: TrainState, metrics: Terms, start: int, checkpoints: Ch
     step = start + (int(np.argmax(broken)) if names else len(broken) - 1)
     checkpoints.wait()
     good = checkpoints.steps()
+    last = f"step {good[-1]}" if good else "none"
     raise UserError(
-        f"step {step}: {', '.join(names) or 'the parameters'} not finite on batch {step} of the "
-        f"run; last good checkpoint: {f'step {good[-1]}' if good else 'none'}; lower "
-        "optimizer.learning_rate or set optimizer.clip, in another --workdir"
+        f"step {step}: not finite on batch {step} of the run: {', '.join(names) or 'parameters'}; "
+        f"last good checkpoint: {last}; lower optimizer.learning_rate or set optimizer.clip, in "
+        "another --workdir"
     )
 
 

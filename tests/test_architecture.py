@@ -33,12 +33,13 @@ LAYERS = (
     ("overrides",),
     ("checks",),
     ("configuration",),
-    ("build",),
+    ("build", "probes"),
     ("prepare",),
     ("pool", "conclude"),
     ("train", "lanes"),
     ("chunk",),
     ("study",),
+    ("ranking",),
     ("cli",),
     ("__main__",),
 )
@@ -49,11 +50,13 @@ READ_CONFIGS = {
     "overrides",
     "checks",
     "configuration",
+    "probes",
     "build",
     "prepare",
     "lanes",
     "train",
     "study",
+    "ranking",
     "cli",
 }
 
@@ -66,6 +69,7 @@ LIGHT = (
     "overrides",
     "checks",
     "configuration",
+    "probes",
     "cli",
     "__main__",
 )

@@ -117,7 +117,7 @@ def test_a_config_that_comes_from_elsewhere_is_checked_too(data, tmp_path):
 def test_parameters_that_break_after_a_finite_loss_are_not_saved(data, tmp_path):
     made = runs.config(data, steps=2, eval_every=1, checkpoint_every=1)
     made.optimizer.learning_rate = 1e38
-    with pytest.raises(UserError, match=r"step \d: .* not finite .*checkpoint: none"):
+    with pytest.raises(UserError, match=r"step \d: not finite .*checkpoint: none"):
         train.run(made, tmp_path)
 
 
@@ -253,7 +253,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_step_and_checkpoint(data, tmp
     made = runs.config(data, steps=60)
     made.optimizer.schedule = "constant"
     made.optimizer.learning_rate = 1e12
-    with pytest.raises(UserError, match=r"step \d+: .*loss.* not finite .*checkpoint: none"):
+    with pytest.raises(UserError, match=r"step \d+: not finite .*: .*loss.*checkpoint: none"):
         train.run(made, tmp_path)
 
 

@@ -1,6 +1,7 @@
 """The model that a run leaves: one safetensors file with the names of jtl's own paths."""
 
 import hashlib
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,9 @@ from jtl.models import lora
 from jtl.models.backbone import Backbone
 from jtl.models.chain import Blocks, chain
 from jtl.types import Params, Stats
+
+ORIGIN = "jtl"
+"""In the file's metadata: the fields of :class:`Saved` that are no arrays, as JSON."""
 
 
 class Saved(NamedTuple):
@@ -48,10 +52,11 @@ def write(folder: Path, params: Params, stats: Stats, found: Backbone) -> Path:
         for path, leaf in partition.walk(tree)
     }
     size = found.preprocess.size if found.preprocess else 0
-    metadata = {"architecture": found.architecture, "image_size": str(size)}
+    # One key: safetensors writes several in any order, and equal models are to be equal files.
+    origin = json.dumps({"architecture": found.architecture, "image_size": size})
     file = folder / registry.MODEL
     temporary = folder / f".{file.name}.{os.getpid()}.tmp"
-    temporary.write_bytes(save(tensors, metadata))
+    temporary.write_bytes(save(tensors, {ORIGIN: origin}))
     temporary.replace(file)
     return file
 
@@ -82,11 +87,10 @@ def read(folder: Path) -> Saved:
         raise UserError(
             f"{file} is damaged ({error}); run {folder} again in a new folder"
         ) from error
-    if not {"architecture", "image_size"} <= metadata.keys():
+    if ORIGIN not in metadata:
         raise UserError(f"{file} does not say which backbone it holds; train that run again")
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-    size = int(metadata["image_size"])
-    return Saved(trees["params"], trees["stats"], metadata["architecture"], size, sha256)
+    return Saved(trees["params"], trees["stats"], **json.loads(metadata[ORIGIN]), sha256=sha256)
 
 
 def backbone(folder: str, *, image_size: int = 0) -> Backbone:
@@ -113,8 +117,11 @@ def backbone(folder: str, *, image_size: int = 0) -> Backbone:
         what = f"the backbone of {folder} (trained at {model.image_size} pixels)"
         _check_fit(wanted, loaded, what)
     count = sum(1 for tree in given for _ in partition.walk(tree))
-    skipped = ", ".join(sorted(key for key in model.params if key != "backbone"))
-    print(f"backbone of {folder}: loaded all {count} arrays, skipped {skipped}; the rest is new")
+    others = ", ".join(sorted(key for key in model.params if key != "backbone"))
+    print(
+        f"backbone of {folder}: loaded all {count} arrays; skipped {others}, but for methods that "
+        "keep the old head; the rest is new"
+    )
     return replace(
         found,
         weights=given,

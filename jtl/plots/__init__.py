@@ -14,6 +14,7 @@ from jtl.plots.curves import (
 from jtl.plots.examples import example_grid
 from jtl.plots.features import Domains, feature_map
 from jtl.plots.predictions import confusion_matrices, reliability_diagram
+from jtl.plots.ranking import scores_and_accuracy
 
 __all__ = [
     "Choice",
@@ -27,5 +28,6 @@ __all__ = [
     "learning_curves",
     "method_comparison",
     "reliability_diagram",
+    "scores_and_accuracy",
     "validator_choices",
 ]

@@ -1,5 +1,8 @@
 """What holds for every loss; one that is exported but has no case in ``families`` fails here."""
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,9 +31,20 @@ def weighted_sum(values: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
     return (xp.reshape(values, (-1,)) * weights).sum()
 
 
-def gradients(case: Case, arguments: tuple) -> tuple:
-    scalar = jax.jit(jax.grad(lambda *a: weighted_sum(case.loss(*a)), floats(case.arguments)))
-    return scalar(*arguments)
+@functools.cache
+def compiled(loss: Callable, argnums: tuple[int, ...]) -> Callable:
+    """The value and the gradients of a scalar of it."""
+
+    def scalar(*arguments: jax.Array) -> tuple[jax.Array, jax.Array]:
+        values = loss(*arguments)
+        return weighted_sum(values), values
+
+    return jax.jit(jax.grad(scalar, argnums, has_aux=True))
+
+
+def evaluate(case: Case, arguments: tuple) -> tuple[jax.Array, tuple]:
+    gradients, value = compiled(case.loss, floats(case.arguments))(*arguments)
+    return value, gradients
 
 
 def differences(case: Case, argument: int, step: float = 1e-5) -> np.ndarray:
@@ -53,23 +67,22 @@ def test_every_exported_loss_has_a_case() -> None:
 
 @every_case
 def test_value_is_the_oracles(case: Case) -> None:
-    ours = jax.jit(case.loss)(*to_jax(case.arguments))
+    ours, _ = evaluate(case, to_jax(case.arguments))
     assert ours.dtype == jnp.float32
     np.testing.assert_allclose(ours, case.oracle(*case.arguments), rtol=1e-5, atol=1e-6)
 
 
 @every_case
 def test_gradient_is_the_oracles_differences(case: Case) -> None:
-    ours = gradients(case, to_jax(case.arguments))
+    _, ours = evaluate(case, to_jax(case.arguments))
     for gradient, argument in zip(ours, floats(case.arguments), strict=True):
         np.testing.assert_allclose(gradient, differences(case, argument), rtol=2e-4, atol=2e-6)
 
 
 @every_case
 def test_gradients_are_finite_at_the_edges(case: Case) -> None:
-    backward = jax.jit(jax.grad(lambda *a: weighted_sum(case.loss(*a)), floats(case.arguments)))
     for number, arguments in enumerate(case.edges):
-        for gradient in backward(*to_jax(arguments)):
+        for gradient in evaluate(case, to_jax(arguments))[1]:
             assert np.isfinite(gradient).all(), f"edge {number}: {arguments} gave {gradient}"
 
 
@@ -77,10 +90,10 @@ def test_gradients_are_finite_at_the_edges(case: Case) -> None:
 def test_bfloat16_inputs_are_computed_in_float32(case: Case) -> None:
     rounded = to_jax(case.arguments, jnp.bfloat16)
     exact = tuple(a.astype(jnp.float32) if a.dtype == jnp.bfloat16 else a for a in rounded)
-    value = jax.jit(case.loss)(*rounded)
+    value, gradients = evaluate(case, rounded)
     assert value.dtype == jnp.float32
-    np.testing.assert_allclose(value, jax.jit(case.loss)(*exact), rtol=1e-6, atol=1e-7)
-    for gradient in gradients(case, rounded):
+    np.testing.assert_allclose(value, evaluate(case, exact)[0], rtol=1e-6, atol=1e-7)
+    for gradient in gradients:
         assert gradient.dtype == jnp.bfloat16
         assert np.isfinite(gradient.astype(jnp.float32)).all()
 
@@ -91,7 +104,7 @@ def test_vmap_is_a_loop(case: Case) -> None:
     second = tuple(a[::-1] * 2 if a.dtype == jnp.float32 else a for a in first)
     stacked = tuple(jnp.stack(pair) for pair in zip(first, second, strict=True))
     together = jax.jit(jax.vmap(case.loss))(*stacked)
-    one_by_one = [jax.jit(case.loss)(*arguments) for arguments in (first, second)]
+    one_by_one = [evaluate(case, arguments)[0] for arguments in (first, second)]
     np.testing.assert_allclose(together, np.stack(one_by_one), rtol=1e-5, atol=1e-6)
 
 

@@ -125,7 +125,9 @@ def test_the_relationship_is_of_what_the_old_head_says_of_the_labelled_examples(
     assert_close(direct, [said[label == LABELS].mean(axis=0) for label in range(3)])
     held = np.isin(np.arange(8), [2, 4, 6])  # the second one of each class
     parts = said[~held], LABELS[~held], said[held], LABELS[held]
-    assert_close(measured("calibrated", features, LABELS), relationship.calibrated(*parts), rtol=1e-3)
+    assert_close(
+        measured("calibrated", features, LABELS), relationship.calibrated(*parts), rtol=1e-3
+    )
 
 
 def measured(form: str, features: np.ndarray, labels: np.ndarray) -> Any:
@@ -225,7 +227,9 @@ def test_the_newest_keys_of_bi_tuning_come_first_and_its_teacher_follows_slowly(
     after = method.update_memory(SOURCE, None, dataclasses.replace(scope, params=new))
     assert after["labels"].tolist() == [*SOURCE.labels.tolist(), 0, 1, 2, 3]
     assert_close(after["features"][:8], found)
-    assert_close(after["keys"][:8], found @ PROJECTOR["dense"]["kernel"] + PROJECTOR["dense"]["bias"])
+    assert_close(
+        after["keys"][:8], found @ PROJECTOR["dense"]["kernel"] + PROJECTOR["dense"]["bias"]
+    )
     assert_close(after["features"][8:], 0.0)
     assert_close(after["teacher"]["head"]["kernel"], WEIGHTS + 0.25)
 

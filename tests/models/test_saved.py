@@ -44,12 +44,17 @@ def test_parameters_and_statistics_come_back_as_they_were(tmp_path):
     assert model.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
+def test_equal_models_are_equal_files(tmp_path):
+    files = {saved.write(tmp_path, {"head": HEAD}, {}, digits()).read_bytes() for _ in range(20)}
+    assert len(files) == 1
+
+
 def test_a_backbone_comes_from_a_finished_run_and_says_what_it_took(tmp_path, capsys):
     params = leave_run(tmp_path / "run")
     found = saved.backbone(str(tmp_path / "run"))
     assert found.weights is not None and found.origin == f"run:{tmp_path / 'run'}"
     jax.tree.map(np.testing.assert_array_equal, found.weights[0], jax.device_get(params))
-    assert "loaded all 9 arrays, skipped head" in capsys.readouterr().out
+    assert "loaded all 9 arrays; skipped head" in capsys.readouterr().out
 
 
 def test_a_run_needs_the_folder_of_the_run_it_started_from_and_no_other(tmp_path):

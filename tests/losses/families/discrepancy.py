@@ -1,6 +1,7 @@
 """Oracles and cases of the distances between two samples."""
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -59,7 +60,8 @@ def joint_mmd(
     def kernel(x: Sequence[np.ndarray], y: Sequence[np.ndarray]) -> float:
         product = 1.0
         for of_x, of_y, layer in zip(x, y, widths, strict=True):
-            product *= np.mean([np.exp(-squared_distance(of_x, of_y) / b) for b in layer])
+            distance = squared_distance(of_x, of_y)
+            product *= sum(math.exp(-distance / b) for b in layer) / len(layer)
         return product
 
     def within(rows: list) -> float:

@@ -1,0 +1,60 @@
+"""The configs of probes: one linear layer on each of several backbones, on the same data."""
+
+import re
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
+
+from jtl import checks, configuration, overrides
+from jtl.errors import UserError
+
+
+def probes(
+    data: str, backbones: Sequence[str], settings: Sequence[str] = ()
+) -> dict[str, ConfigDict]:
+    """The config of each backbone's probe, checked.
+
+    Args:
+      data: as ``data.source``.
+      backbones: each as ``model.backbone``.
+      settings: ``key=value`` with dotted keys, for all of them.
+
+    Raises:
+      UserError: fewer than two backbones, one twice, or a config that cannot be.
+    """
+    if len(backbones) < 2:
+        raise UserError("rank needs two backbones or more: jtl rank DATA BACKBONE BACKBONE ...")
+    made = {}
+    for backbone in backbones:
+        config = _probe(data, backbone)
+        overrides.apply(config, settings)
+        checks.check(config)
+        name = folder_name(backbone)
+        if name in made:
+            raise UserError(f"rank: {backbone} is named twice")
+        made[name] = config
+    return made
+
+
+def folder_name(name: str) -> str:
+    """What a folder for this data or backbone is called.
+
+    >>> folder_name("embedded:emoji/google")
+    'embedded-emoji-google'
+    """
+    return re.sub(r"[^\w.=+-]+", "-", name)
+
+
+def _probe(data: str, backbone: str) -> ConfigDict:
+    config = configuration.defaults()
+    overrides.choose_method(config, "supervised", "rank")
+    config.data.source = data
+    config.model.backbone = backbone
+    config.model.bottleneck = 0
+    config.partition = (("head/.*", "train"), (".*", "freeze"))
+    config.optimizer.name = "adamw"
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule = "cosine"
+    config.optimizer.weight_decay = 1e-2
+    config.eval_every = config.checkpoint_every = config.steps
+    return config
