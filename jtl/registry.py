@@ -58,6 +58,15 @@ METHODS: Mapping[str, Entry] = {
             "width": (1024, WIDTH),
         },
     ),
+    "mstn": Entry(
+        "jtl.methods.mstn:mstn",
+        {
+            "strength": (0.2, NATURAL),
+            "semantic": (1.0, NATURAL),
+            "decay": (0.7, FRACTION),
+            "width": (1024, WIDTH),
+        },
+    ),
     "mcd": Entry("jtl.methods.mcd:mcd", {"repeats": (4, COUNT)}),
     "swd": Entry("jtl.methods.swd:swd", {"projections": (128, COUNT), "repeats": (1, COUNT)}),
     "mdd": Entry("jtl.methods.mdd:mdd", {"strength": (0.1, NATURAL), "margin": (4.0, POSITIVE)}),
