@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # launch.sh CONFIG.py[:arg] [--config.key=value ...] [--workdir DIR]   train as the config says
 # launch.sh experiments/NAME.py [--workdir DIR]                        run a whole study
+# launch.sh rank DATA BACKBONE BACKBONE ... [--workdir DIR]            compare pretrained backbones
 # launch.sh test [pytest option ...]                                   run the tests
 # launch.sh --help
 #

@@ -143,7 +143,7 @@ def conclude(results: Results) -> Findings:
             (
                 "Accuracy",
                 "Mean, deviation, and every seed.",
-                plots.method_comparison(panels, oracles=()),
+                plots.method_comparison(panels, domain="test"),
             )
         ],
         notes=[f"No help shown over full fine-tuning: {', '.join(useless)}."] if useless else [],

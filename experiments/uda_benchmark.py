@@ -34,6 +34,7 @@ STRENGTHS: dict[str, tuple[str, ...]] = {
     "cdan": ("strength",),
     "cdan_e": ("strength",),
     "bsp": ("spectral",),
+    "mstn": ("strength", "semantic"),
     "adda": (),
     "mcd": (),
     "swd": (),

@@ -1,5 +1,6 @@
 """The tool that copies the numbers of finished runs into the documents."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jtl import configuration
+from jtl import configuration, probes
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -57,6 +58,8 @@ def test_every_marker_of_the_readme_names_what_a_config_or_study_writes(
         path.stem for folder in ("configs", "experiments") for path in (ROOT / folder).iterdir()
     }
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    ranked = re.findall(r"launch\.sh rank (\S+)", readme)
+    names |= {f"rank-{probes.folder_name(data)}" for data in ranked}
     places = [match[2].split("; ") for match in tool["PLACE"].findall(readme)]
     assert places
     for name, *_ in places:

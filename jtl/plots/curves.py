@@ -149,12 +149,14 @@ def method_comparison(
     results: Mapping[str, Mapping[str, Sequence[float]]],
     *,
     oracles: Collection[str] = (),
+    domain: str = "target",
 ) -> "Figure":
-    """Target accuracy by method, a panel for each task: mean, standard deviation, seeds.
+    """Accuracy by method, a panel for each task: mean, standard deviation, seeds.
 
     Args:
       results: accuracies over seeds, by task and method.
       oracles: methods that saw target labels; drawn hollow and named so.
+      domain: that the accuracies are of.
     """
     methods = list(dict.fromkeys(method for by in results.values() for method in by))
     figure = new_figure(10, 1.3 + 0.48 * len(methods))
@@ -165,7 +167,7 @@ def method_comparison(
         axes.grid(visible=False, axis="y")
         axes.spines["left"].set_visible(False)
         axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-        axes.set_xlabel("target accuracy")
+        axes.set_xlabel(f"{domain} accuracy")
         for row, method in enumerate(methods):
             if method in by_method:
                 _comparison_row(axes, row, by_method[method], method in oracles)
