@@ -54,12 +54,12 @@ def study(configs: Mapping[str, ConfigDict]) -> Study:
 
 def _conclude(config: Callable[[str, int], ConfigDict], results: Results) -> Findings:
     """A row a backbone, the one of most accurate probes first."""
-    accuracies = {name: values(results, (name,), split="source_test") for (name,) in results}
-    scores: dict[str, Scores] = {}
-    for (name,), by_seed in results.items():
-        shared = Shared()
+    accuracies, scores = {}, {}
+    for (slug,), by_seed in results.items():
+        name, shared = config(slug, SEEDS[0]).model.backbone, Shared()
+        accuracies[name] = values(results, (slug,), split="source_test")
         found = [
-            transferability_of(prepare(config(name, seed), Path(summary["folder"]), shared))
+            transferability_of(prepare(config(slug, seed), Path(summary["folder"]), shared))
             for seed, summary in sorted(by_seed.items())
         ]
         scores[name] = {key: [each[key] for each in found] for key in found[0]}
@@ -112,15 +112,28 @@ def transferability_of(run: Run) -> dict[str, float]:
 
 
 def _cell(values: Sequence[float] | None) -> str:
+    """Mean and deviation, to two digits of the deviation and at most four decimals.
+
+    >>> _cell([3110.1, 3121.6])
+    '3115.8 ± 8.1'
+    """
     if values is None:
         return ""
-    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
+    mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1))
+    decimals = int(np.clip(1 - np.floor(np.log10(max(deviation, 1e-9))), 0, 4))
+    return f"{round(mean, decimals) + 0.0:.{decimals}f} ± {deviation:.{decimals}f}"
 
 
 def _tau(by_name: Mapping[str, float], reached: Mapping[str, float]) -> str:
-    """Kendall's rank correlation, where at least two backbones have the score."""
+    """Kendall's rank correlation; empty where fewer than two backbones differ in both.
+
+    >>> _tau({"a": 1.0, "b": 2.0, "c": 3.0}, {"a": 0.5, "b": 0.4, "c": 0.6})
+    '0.33'
+    >>> _tau({"a": 1.0}, {"a": 0.5, "b": 0.4})
+    ''
+    """
     from scipy.stats import kendalltau  # late: takes seconds to import
 
-    if len(by_name) < 2:
-        return ""
-    return f"{kendalltau(list(by_name.values()), [reached[name] for name in by_name])[0]:.2f}"
+    pairs = [(score, reached[name]) for name, score in by_name.items()]
+    tau = kendalltau(*zip(*pairs, strict=True))[0] if len(pairs) > 1 else np.nan
+    return "" if np.isnan(tau) else f"{tau:.2f}"
