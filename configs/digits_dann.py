@@ -2,7 +2,7 @@
 
 ./launch.sh configs/digits_dann.py
 
-Target accuracy of the first command: 90.3 % (95 % interval 88.4 to 92.1), one run on a CPU.
+Target accuracy of the first command: 90.3 % (95 % interval 88.4 to 92.1), one run on one cpu.
 """
 
 from ml_collections import ConfigDict

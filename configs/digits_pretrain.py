@@ -2,7 +2,7 @@
 
 ./launch.sh configs/digits_pretrain.py
 
-Test accuracy of the first command: 98.4 % (95 % interval 97.9 to 98.9), one run on a CPU.
+Test accuracy of the first command: 98.4 % (95 % interval 97.9 to 98.9), one run on one cpu.
 """
 
 from ml_collections import ConfigDict

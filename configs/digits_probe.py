@@ -4,7 +4,7 @@
 ./launch.sh configs/digits_probe.py         # k = 5
 ./launch.sh configs/digits_probe.py:20
 
-Test accuracy of the first command: 97.8 % (95 % interval 96.8 to 98.7), one run on a CPU.
+Test accuracy of the first command: 97.8 % (95 % interval 96.8 to 98.7), one run on one cpu.
 """
 
 from ml_collections import ConfigDict

@@ -2,7 +2,7 @@
 
 ./launch.sh configs/digits_source_only.py
 
-Target accuracy of the first command: 76.1 % (95 % interval 73.2 to 79.0), one run on a CPU.
+Target accuracy of the first command: 76.1 % (95 % interval 73.2 to 79.0), one run on one cpu.
 """
 
 from ml_collections import ConfigDict

@@ -3,7 +3,7 @@
 ./launch.sh configs/emoji_finetune.py            # Google's drawings
 ./launch.sh configs/emoji_finetune.py:twitter    # Twitter's
 
-Test accuracy of the first command: 80.3 % (95 % interval 76.7 to 83.6), one run on a CPU.
+Test accuracy of the first command: 80.3 % (95 % interval 76.7 to 83.6), one run on one cpu.
 """
 
 from typing import Literal

@@ -3,7 +3,7 @@
 ./launch.sh configs/emoji_probe.py            # Google's drawings
 ./launch.sh configs/emoji_probe.py:twitter    # Twitter's
 
-Test accuracy of the first command: 79.8 % (95 % interval 75.8 to 83.4), one run on a CPU.
+Test accuracy of the first command: 79.8 % (95 % interval 75.8 to 83.4), one run on one cpu.
 """
 
 from typing import Literal

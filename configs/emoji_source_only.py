@@ -3,7 +3,7 @@
 ./launch.sh configs/emoji_source_only.py            # google to twitter
 ./launch.sh configs/emoji_source_only.py:twitter    # twitter to google
 
-Target accuracy of the first command: 52.1 % (95 % interval 47.5 to 56.7), one run on a CPU.
+Target accuracy of the first command: 52.1 % (95 % interval 47.5 to 56.7), one run on one cpu.
 """
 
 from typing import Literal

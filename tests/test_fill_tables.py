@@ -45,6 +45,21 @@ def test_places_are_filled_from_runs_and_filling_twice_changes_nothing(
     assert tool["fill"](once, tmp_path) == (once, missing)
 
 
+def test_the_docstring_of_a_config_is_filled_from_its_run(
+    tmp_path: Path, tool: dict[str, Any]
+) -> None:
+    write_runs(tmp_path)
+    (tmp_path / "runs" / "s" / "manifest.json").write_text('{"device": "1 x cpu"}')
+    before = '"""One.\n\nTarget accuracy of the first command: not run yet.\n"""\n'
+    filled = (
+        '"""One.\n\nTarget accuracy of the first command: 61.3 % (95 % interval 57.1 to 65.0), '
+    )
+    filled += 'one run on one cpu.\n"""\n'
+    assert tool["fill_config"](before, "s", tmp_path) == (filled, [])
+    assert tool["fill_config"](filled, "s", tmp_path) == (filled, [])
+    assert tool["fill_config"](before, "t", tmp_path) == (before, ["runs/t/summary.json"])
+
+
 def test_a_row_that_a_table_lacks_is_an_error(tmp_path: Path, tool: dict[str, Any]) -> None:
     write_runs(tmp_path)
     with pytest.raises(KeyError, match="mcd"):

@@ -1,6 +1,6 @@
-"""Copies the numbers of finished runs into the documents, between the markers that name them.
+"""Copies the numbers of finished runs into documents, between markers that name them, and configs.
 
-python tools/fill_tables.py [DOCUMENT ...]      # README.md by default
+python tools/fill_tables.py [FILE ...]      # README.md, docs/ and configs/ by default
 
 A table stands between two lines::
 
@@ -11,6 +11,9 @@ and a value within one, out of a table by row and column or out of a summary by 
 
     <!-- value: runs/emoji_adaptation/table.md; dann; Google to Twitter --><!-- end -->
     <!-- value: runs/emoji_dann/summary.json; target_test; accuracy --><!-- end -->
+
+In a config file it is the line of the docstring that begins with "Test accuracy" or "Target
+accuracy", and the run is the one of that name.
 
 What names a file that is not there stays as it is and is reported, with exit code 1. Filling twice
 changes nothing.
@@ -23,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+ACCURACY = re.compile(r"^((Test|Target) accuracy[\w ]*): .*$", re.MULTILINE)
 PLACE = re.compile(r"(<!-- (table|value): (.*?) -->)(.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -49,6 +53,24 @@ def fill(text: str, root: Path) -> tuple[str, list[str]]:
     return PLACE.sub(replace, text), missing
 
 
+def fill_config(text: str, name: str, root: Path) -> tuple[str, list[str]]:
+    """The same for a config file, from ``runs/NAME``."""
+    folder = root / "runs" / name
+    line = ACCURACY.search(text)
+    if not line:
+        return text, []
+    if not (folder / "summary.json").exists():
+        return text, [f"runs/{name}/summary.json"]
+    split = {"Test": "source_test", "Target": "target_test"}[line[2]]
+    found = in_summary((folder / "summary.json").read_text("utf-8"), [split, "accuracy"])
+    value, interval = found.rstrip(")").split(" (")
+    device = json.loads((folder / "manifest.json").read_text("utf-8"))["device"].replace(
+        "1 x ", "one "
+    )
+    said = f"{line[1]}: {value} % (95 % interval {interval}), one run on {device}."
+    return text[: line.start()] + said + text[line.end() :], []
+
+
 def in_table(table: str, keys: list[str]) -> str:
     """The cell of a row, named by its first cell, and a column."""
     rows = [[cell.strip() for cell in line.strip("| \n").split("|")] for line in table.splitlines()]
@@ -70,7 +92,9 @@ def main(documents: list[Path]) -> int:
     """Fills the documents; 1 where something could not be."""
     missing: list[str] = []
     for document in documents:
-        text, absent = fill(document.read_text(encoding="utf-8"), ROOT)
+        before = document.read_text(encoding="utf-8")
+        is_config = document.suffix == ".py"
+        text, absent = fill_config(before, document.stem, ROOT) if is_config else fill(before, ROOT)
         document.write_text(text, encoding="utf-8")
         missing += absent
     for name in dict.fromkeys(missing):
@@ -79,4 +103,5 @@ def main(documents: list[Path]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main([Path(name) for name in sys.argv[1:]] or [ROOT / "README.md"]))
+    everything = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("configs/*.py")]
+    sys.exit(main([Path(name) for name in sys.argv[1:]] or sorted(everything)))
