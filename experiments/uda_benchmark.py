@@ -86,6 +86,7 @@ def study() -> Study:
         keys=keys,
         seeds=range(5),
         conclude=conclude,
+        complete=False,
         needs={PRETRAINED[source]: pretraining(source) for source in PRETRAINED},
         initial={
             (m, task, factor): (STARTS[m], task, "published")

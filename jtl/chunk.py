@@ -51,7 +51,7 @@ def train(program: Program, runs: Sequence[Run], predict: Predict, *, keep_model
             begun = time.monotonic()
             terms = _advance(lanes, start, stop, interrupt, pace)
             seconds += (time.monotonic() - begun) / len(runs)
-            progress.update(stop, {name: np.nanmean(values) for name, values in terms.items()})
+            progress.update(stop, {name: _mean(values) for name, values in terms.items()})
             if interrupt.number:
                 progress.message("stopped; these runs begin again when the same command does")
                 return 128 + interrupt.number
@@ -98,6 +98,12 @@ def _advance(
     return {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
 
 
+def _mean(values: np.ndarray) -> float:
+    """Of the lanes that have not failed."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else math.nan
+
+
 class _Notes:
     """What is known of one of the runs, on disk and for its end."""
 
@@ -121,6 +127,8 @@ class _Notes:
 
     def evaluate(self, step: int, state: TrainState) -> None:
         """Notes the scores of a state, and the state if it is the best that may be chosen."""
+        if not self._failure and not execution.all_finite((state.params, state.stats)):
+            self._failure = f"the parameters were not finite at step {step}"
         if self._failure:
             return
         scores = evaluate.scores(self._run.stored, state, self._predict)

@@ -218,6 +218,8 @@ def read_file(file: Path) -> Mapping[str, Any]:
 
 def call(file: Path, function: Callable[..., Any], argument: str | None) -> Any:
     """Calls a file's function with the argument from the command line, as its type."""
+    if not callable(function):
+        raise UserError(f"{file}: {function!r} stands where a function is expected")
     arguments = _arguments(file, function, argument)
     with _blaming(file):
         return function(*arguments)
@@ -250,7 +252,7 @@ def _blaming(file: Path) -> Iterator[None]:
     """Turns an exception inside a user's file into one line that names the place in it."""
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         line = error.lineno if isinstance(error, SyntaxError) else None
         for frame in traceback.extract_tb(error.__traceback__):
             if frame.filename == str(file):
@@ -260,7 +262,7 @@ def _blaming(file: Path) -> Iterator[None]:
         raise UserError(f"{where}: {kind}{_message(error)}") from error
 
 
-def _message(error: Exception) -> str:
+def _message(error: BaseException) -> str:
     """What an exception says, shortened to its hint for a misspelt section of a config."""
     text = str(error)
     if hint := re.search(r'Did you mean "(\w+)" instead of "(\w+)"', text):

@@ -58,6 +58,15 @@ class Pace:
         self.steps = max(1, min(a_second, 2 * self.steps, LONGEST_STRETCH))
 
 
+@jax.jit
+def all_finite(tree: Any) -> Array:
+    """Whether a tree holds numbers alone, whose squares are numbers too.
+
+    Predictions overflow long before the parameters do.
+    """
+    return jnp.all(jnp.stack([jnp.isfinite(leaf * leaf).all() for leaf in jax.tree.leaves(tree)]))
+
+
 def take(sets: Batch, choice: Choice) -> Batch:
     """The chosen examples of sets that lie on the device."""
     source = Labelled(*(part[choice.source] for part in sets.source))

@@ -81,7 +81,7 @@ def apply(config: ConfigDict, settings: Sequence[str]) -> None:
     for setting in settings:
         key, equals, text = setting.partition("=")
         where = f"--config.{key}"
-        if not equals or not text:
+        if not equals:
             raise UserError(f"{where} has no value; write {where}=VALUE")
         if key in seen:
             raise UserError(f"{where} is given twice: {seen[key]} and {text}")
@@ -106,6 +106,8 @@ def parse(text: str, default: Any, where: str) -> Any:
         raise UserError(f"{where} is a section; set {names or 'its keys'}")
     if isinstance(default, str):
         return text
+    if not text:
+        raise UserError(f"{where} has no value; write {where}=VALUE")
     if isinstance(default, bool):
         return convert({"true": True, "false": False}.get(text.lower(), text), default, where)
     for read in (int, float, ast.literal_eval):

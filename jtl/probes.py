@@ -8,6 +8,16 @@ from ml_collections import ConfigDict
 from jtl import checks, configuration, overrides
 from jtl.errors import UserError
 
+SETTABLE = (
+    "steps",
+    "batch_size",
+    "optimizer.",
+    "data.per_class",
+    "data.test_fraction",
+    "model.image_size",
+)
+"""Keys, and beginnings of keys, that do not undo the comparison."""
+
 
 def probes(
     data: str, backbones: Sequence[str], settings: Sequence[str] = ()
@@ -20,12 +30,21 @@ def probes(
       settings: ``key=value`` with dotted keys, for all of them.
 
     Raises:
-      UserError: fewer than two backbones, one twice, or a config that cannot be.
+      UserError: fewer than two backbones, one twice, one that is none, a setting that would undo
+        the comparison, or a config that cannot be.
     """
     if len(backbones) < 2:
         raise UserError("rank needs two backbones or more: jtl rank DATA BACKBONE BACKBONE ...")
+    for key in (setting.partition("=")[0] for setting in settings):
+        if key in dict(overrides.walk(configuration.defaults())) and not key.startswith(SETTABLE):
+            raise UserError(
+                f"--config.{key}: rank compares backbones alike, so it can only be told "
+                f"{', '.join(name + '*' * name.endswith('.') for name in SETTABLE)}"
+            )
     made = {}
     for backbone in backbones:
+        if backbone.startswith("features:"):
+            raise UserError(f"rank: {backbone} is no backbone; the data are features already")
         config = _probe(data, backbone)
         overrides.apply(config, settings)
         checks.check(config)

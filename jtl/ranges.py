@@ -24,6 +24,8 @@ SHARE = Range(lambda value: 0 <= value <= 1, "from 0 to 1")
 FACTOR = Range(lambda value: 0 < value <= 1, "above 0, and 1 at most")
 SEED = Range(lambda value: 0 <= value < 2**31, "from 0 to 2147483647")
 STEPS = Range(lambda value: 1 <= value < 2**31, "from 1 to 2147483647")
+BATCH = Range(lambda value: 1 <= value <= 2**20, "from 1 to 1048576")
+SIDE = Range(lambda value: 0 <= value <= 4096, "from 0 to 4096 pixels")
 # A square matrix of this width takes 1 GiB.
 WIDTH = Range(lambda value: 1 <= value <= 16384, "from 1 to 16384")
 BOTTLENECK = Range(lambda value: 0 <= value <= 16384, "from 0 to 16384")

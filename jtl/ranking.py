@@ -119,7 +119,8 @@ def _cell(values: Sequence[float] | None) -> str:
     """
     if values is None:
         return ""
-    mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1))
+    mean = float(np.mean(values))
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
     decimals = int(np.clip(1 - np.floor(np.log10(max(deviation, 1e-9))), 0, 4))
     return f"{round(mean, decimals) + 0.0:.{decimals}f} ± {deviation:.{decimals}f}"
 
@@ -134,6 +135,8 @@ def _tau(by_name: Mapping[str, float], reached: Mapping[str, float]) -> str:
     """
     from scipy.stats import kendalltau  # late: takes seconds to import
 
-    pairs = [(score, reached[name]) for name, score in by_name.items()]
-    tau = kendalltau(*zip(*pairs, strict=True))[0] if len(pairs) > 1 else np.nan
+    if len(by_name) < 2:
+        return ""
+    ranked = kendalltau(list(by_name.values()), [reached[name] for name in by_name])
+    tau = float(np.asarray(ranked)[0])
     return "" if np.isnan(tau) else f"{tau:.2f}"

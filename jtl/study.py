@@ -54,6 +54,7 @@ class Study:
       keys: all runs but for their seeds.
       seeds: each key is run with every one of them.
       conclude: from the results to the findings.
+      complete: whether ``conclude`` needs every run; if not, those that failed are left out.
       needs: runs that the others start from, by workdir; they are made first.
       initial: keys whose runs start from the model of another key's run of the same seed, and that
         key; those are made first, and their models kept.
@@ -65,6 +66,7 @@ class Study:
     keys: Sequence[Key]
     seeds: Sequence[int]
     conclude: Callable[[Results], Findings]
+    complete: bool = True
     needs: Mapping[str, ConfigDict] = field(default_factory=dict)
     initial: Mapping[Key, Key] = field(default_factory=dict)
 
@@ -85,8 +87,11 @@ def run(study: Study, folder: Path) -> int:
       0, or the exit code of what was stopped; the same command goes on.
 
     Raises:
-      UserError: it was started as a job of several processes.
+      UserError: it is no study, it was started as a job of several processes, or a run failed
+        that its table needs.
     """
+    if not isinstance(study, Study):
+        raise UserError(f"study() returned {type(study).__name__}, not a Study")
     runtime.start()
     if jax.process_count() > 1:
         raise UserError(
@@ -177,10 +182,12 @@ def _write(study: Study, folder: Path, plan: Sequence[_Planned]) -> None:
             failures.append(f"{planned.place.name} failed: {summary[chunk.FAILED]}.")
         else:
             results[planned.key][planned.seed] = summary | {"folder": str(planned.place)}
-    findings = study.conclude(results)
-    notes = [*findings.notes, *failures]
     rows = {"/".join(key): by_seed for key, by_seed in results.items()}
     write_json(folder / RESULTS, rows)
+    if failures and study.complete:
+        raise UserError(f"no table, as {' '.join(failures)} Mend its config, and remove its folder")
+    findings = study.conclude(results)
+    notes = [*findings.notes, *failures]
     table = markdown(findings.columns, findings.rows)
     (folder / TABLE).write_text(table, encoding="utf-8")
     for name, more in findings.more.items():

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -23,7 +22,7 @@ from jtl.log import final_table
 from jtl.monitor import Monitor
 from jtl.prepare import Run, prepare, record
 from jtl.step import repartition
-from jtl.types import Batch, Labelled, Params, Terms, TrainState, Unlabelled
+from jtl.types import Batch, Labelled, Terms, TrainState, Unlabelled
 
 RECORD_EVERY = 50
 """Steps between two records of the losses, at most."""
@@ -220,7 +219,7 @@ def _check_finite(state: TrainState, metrics: Terms, start: int, checkpoints: Ch
     finite = {name: np.isfinite(np.asarray(values)) for name, values in metrics.items()}
     broken = ~np.logical_and.reduce(list(finite.values()))
     names = [name for name, values in finite.items() if not values.all()]
-    if not names and _all_finite((state.params, state.stats)):
+    if not names and execution.all_finite((state.params, state.stats)):
         return
     step = start + (int(np.argmax(broken)) if names else len(broken) - 1)
     checkpoints.wait()
@@ -231,9 +230,3 @@ def _check_finite(state: TrainState, metrics: Terms, start: int, checkpoints: Ch
         f"last good checkpoint: {last}; lower optimizer.learning_rate or set optimizer.clip, in "
         "another --workdir"
     )
-
-
-@jax.jit
-def _all_finite(tree: tuple[Params, Params]) -> jax.Array:
-    # Of squares: predictions overflow long before the parameters do.
-    return jnp.all(jnp.stack([jnp.isfinite(leaf * leaf).all() for leaf in jax.tree.leaves(tree)]))

@@ -24,8 +24,12 @@ def claim(folder: Path, config: Mapping[str, Any]) -> Iterator[None]:
       UserError: it holds a run with another config (the difference is named), something that is
         no run, or a run that another process is at.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        opened = (folder / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror}; give another --workdir") from None
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -3,7 +3,6 @@
 import os
 import shutil
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 
 # The environment rather than jax's settings: tests that start jtl as a process inherit it, and so
@@ -13,10 +12,6 @@ _OWNED = None if _CACHE in os.environ else tempfile.mkdtemp(prefix="jtl-test-com
 if _OWNED:
     os.environ[_CACHE] = _OWNED
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Compiling is most of what the tests take, and in this version half of that is one kind of kernel
-# (later ones do not know the flag). XLA_FLAGS= ./launch.sh test compiles as users do.
-if version("jaxlib").startswith("0.10."):
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
 import hypothesis  # noqa: E402 (after the environment that jax reads)
 import jax  # noqa: E402

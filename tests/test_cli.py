@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jtl import cli, configuration
+from jtl import cli, configuration, workdir
+from jtl.errors import UserError
 
 GOOD = """
 from jtl import configuration
@@ -99,7 +100,9 @@ ARGUMENTS = {
         "--config.optimizer.learning_rate=-0.1",
         "learning_rate is -0.1; it must be greater than 0",
     ),
-    "an empty batch": ("--config.batch_size=0", "batch_size is 0; it must be 1 or more"),
+    "an empty batch": ("--config.batch_size=0", "batch_size is 0; it must be from 1 to"),
+    "a batch beyond memory": ("--config.batch_size=1000000000", "it must be from 1 to 1048576"),
+    "images beyond memory": ("--config.model.image_size=100000000", "from 0 to 4096 pixels"),
     "a negative seed": ("--config.seed=-1", "seed is -1; it must be from 0"),
     "a bottleneck beyond memory": ("--config.model.bottleneck=1000000000", "from 0 to 16384"),
     "all held out": ("--config.data.test_fraction=1", "data.test_fraction is"),
@@ -291,6 +294,35 @@ def test_a_mistake_in_the_file_name_is_one_line(
     spec: str, expected: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert expected in error_of(capsys, spec)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("get_config = 5", "odd.py: 5 stands where a function is expected"),
+        ("study = 5", "odd.py: 5 stands where a function is expected"),
+        ("def study(): return 5", "study() returned int, not a Study"),
+        ("import sys\ndef get_config(): sys.exit(3)", "odd.py:2: SystemExit: 3"),
+    ],
+)
+def test_what_is_no_function_or_no_study_is_one_line(
+    text: str, expected: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "odd.py").write_text(text)
+    assert expected in error_of(capsys, "odd.py")
+
+
+def test_a_target_can_be_emptied(here: Path) -> None:
+    settings = ("data.target=", "method.name=supervised", "keep.criterion=source_risk")
+    config, _ = configuration.load("config.py", settings)
+    assert config.data.target == ""
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    opened = workdir.claim(tmp_path / "file" / "x", {})
+    with pytest.raises(UserError, match=r"x: Not a directory; give another --workdir"), opened:
+        pass
 
 
 def test_other_files_are_no_configs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

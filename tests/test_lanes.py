@@ -93,6 +93,13 @@ def test_a_run_whose_loss_is_not_finite_fails_alone(tmp_path: Path) -> None:
     assert not (made[1].folder / "model.safetensors").exists()
 
 
+def test_parameters_that_break_after_a_finite_loss_are_no_result(tmp_path: Path) -> None:
+    config = runs.config(tmp_path, steps=1, eval_every=1)
+    config.optimizer.learning_rate = 1e38
+    (made,) = together([complete(config, "test").lock()], tmp_path)
+    assert workdir.summary(made.folder)[chunk.FAILED] == "the parameters were not finite at step 1"
+
+
 def test_lanes_start_each_from_a_run_of_its_own(tmp_path: Path) -> None:
     configs = variants(tmp_path)[:2]
     made = together(configs, tmp_path / "first")

@@ -16,6 +16,7 @@ from jtl.models.digits_convnet import backbone as digits
 from jtl.prepare import prepare
 
 SIZE, OLD_CLASSES, CLASSES = 8, 5, 3
+BOTH = ("random:digits-convnet", "random:digits-convnet-bn")
 SETTINGS = (f"model.image_size={SIZE}", "batch_size=8", "steps=4")
 
 
@@ -99,7 +100,12 @@ def test_scores_read_the_training_examples_alone_through_the_backbone_and_its_ol
         (("random:digits-convnet",) * 2, (), "random:digits-convnet is named twice"),
         (("random:digits-convnet", "random:digit-convnet"), (), "did you mean digits-convnet"),
         (("random:digits-convnet", "run:nowhere"), (), "no finished run in nowhere"),
-        (("random:digits-convnet", "features:3"), ("stepz=3",), "did you mean steps"),
+        (("random:digits-convnet", "features:3"), (), "features:3 is no backbone"),
+        (BOTH, ("stepz=3",), "did you mean steps"),
+        (BOTH, ("model.backbone=random:digits-convnet",), "rank compares backbones alike"),
+        (BOTH, ("data.source=embedded:mnist",), "rank compares backbones alike"),
+        (BOTH, ("seed=7",), r"can only be told steps, batch_size, optimizer\.\*"),
+        (BOTH, ("model.bottleneck=16",), "rank compares backbones alike"),
     ],
 )
 def test_what_cannot_be_ranked_is_one_line(

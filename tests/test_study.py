@@ -129,6 +129,23 @@ def test_a_stopped_need_stops_the_study_with_its_code(data, tmp_path, monkeypatc
     assert not (tmp_path / "study").exists()
 
 
+def test_a_failed_run_is_named_in_place_of_a_table_that_needs_it(data, tmp_path) -> None:
+    study = runs.study(data)
+
+    def config(method: str, seed: int):
+        made = study.config(method, seed)
+        made.optimizer.learning_rate = 1e38 if (method, seed) == ("supervised", 1) else 0.01
+        return made
+
+    failing = dataclasses.replace(study, config=config)
+    with pytest.raises(UserError, match=r"no table, as supervised-seed1 failed: .* not finite"):
+        studies.run(failing, tmp_path / "study")
+    assert not (tmp_path / "study" / studies.TABLE).exists()
+    assert studies.run(dataclasses.replace(failing, complete=False), tmp_path / "study") == 0
+    results = json.loads((tmp_path / "study" / studies.RESULTS).read_text())
+    assert list(results["supervised"]) == ["0"]
+
+
 def test_a_study_in_a_job_is_refused(data, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(UserError, match="a study runs in one process"):

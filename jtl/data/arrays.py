@@ -114,6 +114,8 @@ def _images(name: str, inputs: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]
             f"{name}: 'inputs' is {inputs.dtype} of shape {inputs.shape}, but this backbone takes "
             "images: uint8 from 0 to 255 of shape [examples, height, width, channels]"
         )
+    if 0 in inputs.shape[1:]:
+        raise UserError(f"{name}: 'inputs' is of shape {inputs.shape}, images without pixels")
     if inputs.ndim == 3:
         return inputs[..., None], ("images without channels were taken to be grey",)
     if inputs.shape[3] not in (1, 3, 4):

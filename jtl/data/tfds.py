@@ -159,7 +159,7 @@ def _directory(name: str, argument: str) -> Path:
         versions = [path.parent for path in base.glob("*/dataset_info.json")]
         if versions:
             return max(versions, key=_version)
-    configs = sorted({path.parent.parent.name for path in root.glob(f"{argument}/*/*/*_info.json")})
+    configs = sorted({path.parent.parent.name for path in base.glob("*/*/*_info.json")})
     if configs:
         raise UserError(f"{name}: name a config too: {', '.join(f'{name}/{c}' for c in configs)}")
     prepared = {path.relative_to(root).parts[0] for path in root.glob("**/dataset_info.json")}

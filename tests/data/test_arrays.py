@@ -71,6 +71,7 @@ MISTAKES = {
     "images for vectors": (None, {"inputs": IMAGES}, r"uint8 of shape .* takes vectors"),
     "strings": (None, {"inputs": np.array([["a"]])}, r"takes vectors: numbers"),
     "vectors for images": (GREY, {"inputs": VECTORS}, r"takes images"),
+    "no pixels": (GREY, {"inputs": np.zeros((4, 0, 0, 3), np.uint8)}, r"images without pixels"),
     "channels first": (GREY, {"inputs": np.zeros((4, 2, 8, 8), np.uint8)}, r"have 8 channels"),
     "no inputs": (None, {"labels": LABELS}, r"has no array 'inputs'; it has labels"),
     "no examples": (None, {"inputs": VECTORS[:0]}, r"'inputs' holds no examples"),

@@ -136,6 +136,11 @@ def test_a_set_too_large_for_memory_is_read_when_needed(data_dir: Path) -> None:
     assert len(lazy.sha256()) == 64
 
 
+def test_a_path_that_holds_no_set_is_one_line(data_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such data set was prepared"):
+        tfds.load(str(tmp_path), GREY)
+
+
 def test_a_name_that_was_not_prepared_lists_the_nearest(data_dir: Path) -> None:
     with pytest.raises(UserError, match=r"tfds:embeded: .*TFDS_DATA_DIR.*did you mean embedded"):
         tfds.load("embeded", GREY)
