@@ -5,15 +5,12 @@
 Source-only, DANN and target-supervised (an oracle), in both directions, three seeds each.
 """
 
-import runpy
-from pathlib import Path
-
 from ml_collections import ConfigDict
 
 from jtl import plots
+from jtl.configuration import like
 from jtl.study import Findings, Key, Results, Study, spread, values
 
-CONFIGS = Path(__file__).parents[1] / "configs"
 METHODS = {
     "source-only": "emoji_source_only",
     "dann": "emoji_dann",
@@ -46,7 +43,7 @@ def study() -> Study:
 
 def config(method: str, source: str, seed: int) -> ConfigDict:
     """One run: its method, the house that draws the source, and its seed."""
-    made = runpy.run_path(str(CONFIGS / f"{METHODS[method]}.py"))["get_config"](source)
+    made = like(__file__, f"../configs/{METHODS[method]}.py", source)
     if method == "target-supervised":
         made.method.name = "target_supervised"
     made.seed = made.data.split_seed = seed

@@ -5,16 +5,13 @@
 Every method, from MNIST to optdigits and back, with 5 and 20 labels a class, five seeds.
 """
 
-import runpy
-from pathlib import Path
-
 import numpy as np
 from ml_collections import ConfigDict
 
 from jtl import metrics, plots
+from jtl.configuration import like
 from jtl.study import Findings, Results, Study, spread, values
 
-CONFIGS = Path(__file__).parents[1] / "configs"
 TASKS = {"optdigits": "MNIST to optdigits", "mnist": "optdigits to MNIST"}
 PRETRAINED = {"optdigits": "runs/digits_pretrain", "mnist": "runs/optdigits_pretrain"}
 NORMED = "_batch_norm"
@@ -75,7 +72,7 @@ def study() -> Study:
 
 def pretraining(task: str, norm: str) -> ConfigDict:
     """The network that a task starts from, trained on the other digits."""
-    made = _config("digits_pretrain")
+    made = like(__file__, "../configs/digits_pretrain.py")
     made.data.source = f"embedded:{next(other for other in TASKS if other != task)}"
     if norm:
         made.model.backbone = "random:digits-convnet-bn"
@@ -84,7 +81,7 @@ def pretraining(task: str, norm: str) -> ConfigDict:
 
 def config(method: str, task: str, k: str, seed: int) -> ConfigDict:
     """One run: as the method's config, on the task's digits and labels."""
-    made = _config(METHODS[method], int(k))
+    made = like(__file__, f"../configs/{METHODS[method]}.py", int(k))
     made.data.source = f"embedded:{task}"
     made.data.test_fraction = {"optdigits": 0.5, "mnist": 0.25}[task]
     made.model.backbone = f"run:{PRETRAINED[task]}"
@@ -98,11 +95,6 @@ def config(method: str, task: str, k: str, seed: int) -> ConfigDict:
         made.batch_norm = "stochastic"
     made.seed = seed
     made.eval_every = made.checkpoint_every = made.steps
-    return made
-
-
-def _config(name: str, *argument: int) -> ConfigDict:
-    made: ConfigDict = runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"](*argument)
     return made
 
 

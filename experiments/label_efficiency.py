@@ -6,15 +6,12 @@ A backbone pretrained on MNIST against the same network from scratch, on optdigi
 labels a class: probe, partial and full fine-tuning, five seeds each.
 """
 
-import runpy
-from pathlib import Path
-
 from ml_collections import ConfigDict
 
 from jtl import plots
+from jtl.configuration import like
 from jtl.study import Findings, Results, Study, spread, values
 
-CONFIGS = Path(__file__).parents[1] / "configs"
 SHOTS = (1, 5, 20)
 PARTITIONS = {
     "probe": (("backbone/.*", "freeze"), ("head/.*", "train")),
@@ -39,7 +36,7 @@ PROTOCOL = (
 
 def study() -> Study:
     """Sixty runs on one pretrained backbone."""
-    pretrain = runpy.run_path(str(CONFIGS / "digits_pretrain.py"))["get_config"]()
+    pretrain = like(__file__, "../configs/digits_pretrain.py")
     return Study(
         question="What does transfer buy when labels are few?",
         protocol=PROTOCOL,
@@ -53,7 +50,7 @@ def study() -> Study:
 
 def config(method: str, k: str, seed: int) -> ConfigDict:
     """One run: what trains, on how many labels a class, and its seed."""
-    made = runpy.run_path(str(CONFIGS / "digits_finetune.py"))["get_config"](int(k))
+    made = like(__file__, "../configs/digits_finetune.py", int(k))
     made.partition = PARTITIONS[method]
     if method == "from scratch":
         made.model.backbone = "random:digits-convnet"

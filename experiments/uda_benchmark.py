@@ -5,18 +5,17 @@
 Every method on four tasks, five seeds, three candidate settings each, on stored features.
 """
 
-import runpy
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from jtl import metrics, plots
+from jtl.configuration import like
 from jtl.registry import METHODS
 from jtl.study import Findings, Results, Study, spread
 from jtl.validators import POOL_VALIDATORS
 
-CONFIGS = Path(__file__).parents[1] / "configs"
 TASKS = {
     "google": "Google to Twitter",
     "twitter": "Twitter to Google",
@@ -103,7 +102,7 @@ def study() -> Study:
 
 def pretraining(source: str) -> ConfigDict:
     """The network that the digits start from, trained on their source alone."""
-    made = runpy.run_path(str(CONFIGS / "digits_pretrain.py"))["get_config"]()
+    made = like(__file__, "../configs/digits_pretrain.py")
     made.data.source = f"embedded:{source}"
     return made
 
@@ -112,7 +111,7 @@ def config(method: str, task: str, factor: str, seed: int) -> ConfigDict:
     """One run: as the method's config for emoji, on the task's data."""
     file = "source_only" if method in (BASELINE, ORACLE, NORMED) else method
     emoji = task if task not in OTHER else "google"
-    made = runpy.run_path(str(CONFIGS / f"emoji_{file}.py"))["get_config"](emoji)
+    made = like(__file__, f"../configs/emoji_{file}.py", emoji)
     made.model.initial = ""
     made.model.norm = "batch" if NORMED in (method, STARTS.get(method)) else "layer"
     if method == ORACLE:

@@ -128,20 +128,20 @@ def _optimizer() -> ConfigDict:
 
 
 def like(file: str, other: str, *arguments: Any) -> ConfigDict:
-    """The config of another file in the same folder, for one that differs in little.
+    """The config of another file, for one that differs in little.
 
     ``config = like(__file__, "emoji_source_only.py", source)``, and then what differs: a method's
     config says so that all else is as in the baseline that it is compared with.
 
     Args:
       file: the config file that differs, its ``__file__``.
-      other: the name of the other one.
+      other: the other one, seen from the folder of that file.
       arguments: of its ``get_config``.
 
     Raises:
       UserError: the other file is not there, or wrong.
     """
-    path, _ = split_spec(str(Path(file).with_name(other)))
+    path, _ = split_spec(str(Path(file).parent / other))
     get_config = read_file(path)["get_config"]
     with _blaming(path):
         return get_config(*arguments)

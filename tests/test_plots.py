@@ -176,7 +176,10 @@ def test_the_worst_mistakes_come_first() -> None:
 @pytest.mark.parametrize("shape", [(8, 8), (8, 8, 1), (8, 8, 3)])
 def test_grey_and_colour_images_are_shown(shape: tuple[int, ...]) -> None:
     images = np.zeros((20, *shape), np.uint8)
-    drawn(plots.example_grid(images, *predicted(20), CLASSES_LONG))
+    figure = plots.example_grid(images, *predicted(20), CLASSES_LONG)
+    drawn(figure)
+    shown = [image.get_array().shape for axes in figure.axes for image in axes.images]
+    assert shown and {size[:2] for size in shown} == {(8, 8)}
 
 
 def test_a_perfect_model_has_no_mistakes_to_show() -> None:
