@@ -16,6 +16,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import hypothesis  # noqa: E402 (after the environment that jax reads)
 import jax  # noqa: E402
 import pytest  # noqa: E402
+import quick_compiles  # noqa: E402
 
 DEVICES = 8
 
@@ -24,7 +25,9 @@ jax.config.update("jax_num_cpu_devices", DEVICES)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_legacy_prng_key", "error")
 jax.config.update("jax_default_matmul_precision", "float32")
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+quick_compiles.install()
 
 hypothesis.settings.register_profile("jtl", deadline=None, max_examples=20, derandomize=True)
 hypothesis.settings.load_profile("jtl")
@@ -40,3 +43,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def root() -> Path:
     """The root of the checkout."""
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports of runs have no pictures: drawing them takes longer than a small run."""
+    monkeypatch.setattr("jtl.conclude.pictures", lambda *_: ())

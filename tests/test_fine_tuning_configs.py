@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import test_pretrained_head as small
-import toys
 from ml_collections import ConfigDict
 
 from jtl import configuration
@@ -78,7 +78,7 @@ def test_the_leaves_that_a_config_says_move_and_no_others(
             state = repartition(state, stage.training, run.hyper)
         before = merge(state.params, state.frozen)
         # Two steps: the first leaves the A of low-rank leaves where it is, as B is 0.
-        step = toys.jit(stage.training.step)
+        step = jax.jit(stage.training.step)
         for _ in range(2):
             state, _ = step(state, batch, run.hyper)
         assert changed(before, merge(state.params, state.frozen)) == expected

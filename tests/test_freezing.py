@@ -154,7 +154,7 @@ def probe_then_thaw() -> tuple[TrainState, TrainState, TrainState]:
     probe = run("mean_teacher", rules=HEAD, optimizer=ADAM)
     thawed = run("mean_teacher", rules=THAWED, optimizer=ADAM, factors=_factors())
     end, _ = probe.train(2)
-    switched = toys.jit(lambda s: repartition(s, thawed.training, thawed.hyper))(end)
+    switched = jax.jit(lambda s: repartition(s, thawed.training, thawed.hyper))(end)
     return end, switched, thawed.train(2, switched)[0]
 
 
@@ -211,7 +211,7 @@ def test_a_teacher_keeps_what_it_learnt_and_knows_newcomers_as_they_are() -> Non
 def test_the_same_rules_again_change_nothing() -> None:
     _, _, end = probe_then_thaw()
     thawed = run("mean_teacher", rules=THAWED, optimizer=ADAM, factors=_factors())
-    assert toys.same(end, toys.jit(lambda s: repartition(s, thawed.training, thawed.hyper))(end))
+    assert toys.same(end, jax.jit(lambda s: repartition(s, thawed.training, thawed.hyper))(end))
 
 
 def test_leaves_can_be_frozen_again() -> None:

@@ -14,6 +14,8 @@ from jtl.log import read_metrics
 from jtl.pool import pool
 from jtl.prepare import Run, Shared, prepare
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 STEPS = 24
 
 

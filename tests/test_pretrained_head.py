@@ -16,6 +16,8 @@ from jtl.models.digits_convnet import backbone as digits
 from jtl.prepare import prepare
 from jtl.relationship import direct
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 SIZE, OLD_CLASSES, CLASSES = 8, 5, 3
 
 

@@ -90,7 +90,7 @@ def states(folder: Path, **changes: object) -> TrainState:
     training = build.stages(config, run.net, build.method(config, run.net.backbone, classes=3))[0]
     state = training.training.init(0, run.hyper, run.net.start())
     batch = Batch(Labelled(run.labelled.array()[:16], run.labelled.known_labels()[:16]), None)
-    return toys.jit(training.training.step)(state, batch, run.hyper)[0]
+    return jax.jit(training.training.step)(state, batch, run.hyper)[0]
 
 
 def test_a_config_says_how_many_channels_follow_their_batch(tmp_path: Path) -> None:

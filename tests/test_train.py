@@ -17,6 +17,8 @@ from jtl.data import folder
 from jtl.errors import UserError
 from jtl.log import read_metrics
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):

@@ -13,6 +13,8 @@ from jtl.errors import UserError
 from jtl.partition import Rules, walk
 from jtl.prepare import Shared, prepare
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 NORM_ONLY = (("bottleneck/norm/.*", "train"), (".*", "freeze"))
 BELOW_THE_HEAD = (("head/.*", "freeze"), (".*", "train"))
 STATISTICS = {"stats/bottleneck/norm/mean", "stats/bottleneck/norm/var"}

@@ -40,15 +40,6 @@ HYPER = {"learning_rate": 0.1, "weight_decay": 1e-3}
 ALL = ((".*", "train"),)
 FROZEN_BACKBONE = (("backbone/.*", "freeze"), (".*", "train"))
 
-jit = functools.partial(
-    jax.jit,
-    # Half the time to compile, and these programs take no time to run.
-    compiler_options={
-        "xla_backend_optimization_level": 0,
-        "xla_llvm_disable_expensive_passes": True,
-    },
-)
-
 
 class NormBlock(nnx.Module):
     def __init__(self, width_in: int, width: int, rngs: nnx.Rngs) -> None:
@@ -223,7 +214,7 @@ class Run:
         self.hyper = hyper(recipe.method, **hyper_changes)
         # Not compiled: the few operations are shared by all runs of a session.
         self.init = self.training.init
-        self.step = jit(self.training.step)
+        self.step = jax.jit(self.training.step)
 
     def start(self, seed: int = 0) -> TrainState:
         return self.init(seed, self.hyper)

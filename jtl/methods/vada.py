@@ -7,7 +7,7 @@ from jtl import losses
 from jtl.models.heads import discriminator
 from jtl.types import Array, Method, Phase, Scope, Source, Target, Terms
 
-PROBE = 0.03
+PROBE = 0.1
 """The step that the worst direction is found with, over the whole move: so in any units it is
 short, and long enough for float32 to tell the predictions at its ends apart."""
 

@@ -105,7 +105,7 @@ def train_on_a_mesh(
     """The state after all steps, and the last one's metrics."""
     mesh = jax.make_mesh((DEVICES,), (AXIS,), axis_types=(AxisType.Auto,))
     whole, parts = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(AXIS))
-    compiled = toys.jit(step, in_shardings=(whole, parts, whole), out_shardings=whole)
+    compiled = jax.jit(step, in_shardings=(whole, parts, whole), out_shardings=whole)
     metrics: Terms = {}
     for batch in batches():
         state, metrics = compiled(state, batch, hyper)
@@ -151,7 +151,7 @@ def test_scanned_runs_vmapped_over_seeds_and_strengths_equal_single_steps(
         return jax.lax.scan(lambda carry, b: training.step(carry, b, hyper), state, stacked())[0]
 
     hyper = {name: jnp.stack([h[name] for h in reference.hyper]) for name in reference.hyper[0]}
-    ends = toys.jit(jax.vmap(whole))(jnp.array(SEEDS), hyper)
+    ends = jax.jit(jax.vmap(whole))(jnp.array(SEEDS), hyper)
     for index, expected in enumerate(reference.ends):
         assert_same_run(jax.tree.map(lambda leaf, i=index: leaf[i], ends), expected)
     assert toys.difference(reference.ends[0].params, reference.ends[1].params) > 0.1
@@ -177,7 +177,7 @@ def test_scanned_steps_drop_out_what_single_steps_do() -> None:
     run = toys.run("mean_teacher", stages=0, dropout=0.5)
     start = run.start()
     expected, _ = run.train(STEPS, start)
-    scan = toys.jit(
+    scan = jax.jit(
         lambda state: jax.lax.scan(
             lambda s, b: run.training.step(s, b, run.hyper), state, stacked()
         )

@@ -167,7 +167,7 @@ def test_a_step_can_consume_its_state_even_where_memory_begins_as_the_parameters
     run = toys.run("mean_teacher", stages=0)
     start = run.start()
     expected, _ = run.step(start, toys.batch(0), run.hyper)
-    consume = toys.jit(run.training.step, donate_argnums=0)
+    consume = jax.jit(run.training.step, donate_argnums=0)
     found, _ = consume(run.start(), toys.batch(0), run.hyper)
     assert toys.same(expected, found)
 
@@ -188,7 +188,7 @@ def test_memory_can_follow_what_the_phases_forwarded() -> None:
     method = Method((on("source"), on("target")), update_memory=update_memory)
     training = make_training(toys.recipe(method, plain=True))
     start = training.init(0, toys.hyper(method))
-    end, _ = toys.jit(training.step)(start, toys.batch(0), toys.hyper(method))
+    end, _ = jax.jit(training.step)(start, toys.batch(0), toys.hyper(method))
 
     def features(params: Any, inputs: Any) -> Any:
         outputs, _ = toys.dense_model().apply(params, {}, inputs, train=False, rng=None)

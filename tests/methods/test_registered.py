@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import quick_compiles
 import toys
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -198,10 +199,11 @@ def test_runs_vmapped_over_seeds_and_strengths_on_eight_devices_equal_single_one
     ]
     mesh = jax.make_mesh((DEVICES,), (AXIS,), axis_types=(AxisType.Auto,))
     whole, parts = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(AXIS))
-    step = toys.jit(
+    step = jax.jit(
         jax.vmap(made.training.step, in_axes=(0, None, 0)),
         in_shardings=(whole, parts, whole),
         out_shardings=whole,
+        compiler_options=quick_compiles.known(quick_compiles.KERNELS),
     )
     ends = advance(step, stacked(*starts), 0, stacked(*lanes))
     assert len(ends.step.sharding.device_set) == DEVICES
