@@ -21,8 +21,8 @@ def claim(folder: Path, config: Mapping[str, Any]) -> Iterator[None]:
     """Makes the folder this run's own for as long as the process works in it.
 
     Raises:
-      UserError: it holds a run with another config (the difference is named), something that is
-        no run, or a run that another process is at.
+      UserError: it holds a run with another config (the difference is named) and results of it,
+        something that is no run, or a run that another process is at.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def begin(folder: Path, config: Mapping[str, Any], made_with: Mapping[str, Any])
     Raises:
       UserError: the run goes on, and its data or weights are not those that it began with.
     """
-    if not (folder / MANIFEST).exists():
+    if not (folder / MANIFEST).exists() or not _has_results(folder):
         write_json(folder / MANIFEST, made_with)
         write_json(folder / CONFIG, config)
         return
@@ -81,7 +81,7 @@ def _check_config(folder: Path, config: Mapping[str, Any]) -> None:
         return
     old, new = _flat(json.loads(file.read_text())), _flat(json.loads(json.dumps(config)))
     changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-    if changed:
+    if changed and _has_results(folder):
         shown = "; ".join(
             f"{key}: {old.get(key)!r} there, {new.get(key)!r} here" for key in changed
         )
@@ -89,6 +89,12 @@ def _check_config(folder: Path, config: Mapping[str, Any]) -> None:
             f"{folder} holds a run with another config ({shown}); give another --workdir, or "
             "remove that folder"
         )
+
+
+def _has_results(folder: Path) -> bool:
+    """Whether beginning anew would lose anything: a summary or a checkpoint, if damaged even."""
+    checkpoints = folder / CHECKPOINTS
+    return (folder / SUMMARY).exists() or (checkpoints.exists() and any(checkpoints.iterdir()))
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

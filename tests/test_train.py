@@ -123,6 +123,19 @@ def test_parameters_that_break_after_a_finite_loss_are_not_saved(data, tmp_path)
         train.run(made, tmp_path)
 
 
+def test_a_run_that_saved_nothing_leaves_its_folder_to_a_mended_config(data, tmp_path):
+    made = runs.config(data, steps=2, eval_every=1, checkpoint_every=2)
+    made.optimizer.learning_rate = 1e38
+    with pytest.raises(UserError, match="not finite"):
+        train.run(made, tmp_path)
+    made.optimizer.learning_rate = 0.01
+    assert train.run(made, tmp_path) == 0
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert written["optimizer"]["learning_rate"] == 0.01
+    steps = [r["step"] for r in read_metrics(tmp_path / "metrics.jsonl") if r["split"] == "train"]
+    assert steps == [1, 2]
+
+
 def test_a_finished_run_prints_its_summary_and_stops(finished, data, capsys) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.iterdir()}
     assert train.run(runs.config(data), finished) == 0
