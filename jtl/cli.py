@@ -30,6 +30,8 @@ from jtl.errors import UserError, nearest
 
 FLAGS = ("--workdir", "--debug_nans", "--help", "--version", "--config.KEY=VALUE")
 RANK = "rank"
+COMMANDS = (RANK, "test")
+"""What may stand where else a file does."""
 
 
 class Command(NamedTuple):
@@ -98,7 +100,7 @@ def _run(argv: list[str]) -> int:
     if not argv or {"-h", "--help"} & set(argv):
         print((__doc__ or "").strip(), file=sys.stdout if argv else sys.stderr)
         return 0 if argv else 2
-    if argv == ["--version"]:
+    if "--version" in argv:
         print(f"jtl {jtl.__version__}")
         return 0
     return _train_or_study(parse(argv))
@@ -133,12 +135,20 @@ def parse(argv: Sequence[str]) -> Command:
         elif spec == RANK:
             ranked.append(word)
         else:
+            _check_command(spec)
             hint = f"--config.{word}" if equals else "--config.key=value"
             raise UserError(f"stray argument {word!r} after {spec}; settings are written {hint}")
     if spec is None:
         raise UserError("no config file; the first argument is CONFIG.py")
     place = Path(workdir) if workdir else None
     return Command(spec, tuple(settings), place, debug_nans, tuple(ranked))
+
+
+def _check_command(spec: str) -> None:
+    """That what stands in a file's place is no mistyped command."""
+    hint = nearest(spec, COMMANDS)
+    if hint.startswith("did you mean") and not Path(spec).exists():
+        raise UserError(f"no file and no command {spec}; {hint}")
 
 
 def _flag_hint(flag: str) -> str:
@@ -174,6 +184,7 @@ def _work(command: Command) -> Callable[[], int]:
 def _from_file(command: Command) -> Callable[[], int]:
     from jtl import configuration
 
+    _check_command(command.spec)
     file, argument = configuration.split_spec(command.spec)
     functions = configuration.read_file(file)
     workdir = command.workdir or Path("runs") / configuration.run_name(file, argument)

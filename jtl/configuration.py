@@ -196,10 +196,12 @@ def split_spec(spec: str) -> tuple[Path, str | None]:
         if file.suffix != ".py":
             raise UserError(f"{file} is no Python file; a config is a .py file with get_config()")
         return file, argument
+    if file.is_dir():
+        raise UserError(f"{file} is a folder; name a config in it, a .py file with get_config()")
     folder = file.parent if file.parent.is_dir() else Path("configs")
     known = [str(path) for path in folder.glob("*.py")]
-    missing = "is a folder" if file.is_dir() else "does not exist"
-    raise UserError(f"{file} {missing}; {nearest(str(file), known)}")
+    hint = nearest(str(file), known) if known else "a config is a .py file with get_config()"
+    raise UserError(f"{file} does not exist; {hint}")
 
 
 def run_name(file: Path, argument: str | None) -> str:

@@ -284,7 +284,9 @@ def test_a_mistake_in_a_config_file_is_one_line_that_names_the_file(
     [
         ("confg.py", "confg.py does not exist; did you mean config.py?"),
         ("config", "config does not exist; did you mean config.py?"),
-        (".", "is a folder"),
+        (".", "is a folder; name a config in it"),
+        ("tset", "no file and no command tset; did you mean test?"),
+        ("far/away.py", "far/away.py does not exist; a config is a .py file with get_config()"),
         ("plain.py:x", "plain.py takes no argument after the colon"),
         ("needs.py", "needs.py needs an argument: needs.py:NAME"),
         ("--config.steps=3", "no config file"),
@@ -308,6 +310,7 @@ def test_a_mistake_in_the_file_name_is_one_line(
 def test_what_is_no_function_or_no_study_is_one_line(
     text: str, expected: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    sys.modules.pop("jtl.train")  # a study is asked for what it is by what runs it
     (here / "odd.py").write_text(text)
     assert expected in error_of(capsys, "odd.py")
 

@@ -1,0 +1,43 @@
+"""Programs of the tests compile in a tenth of the time: they are small, and run once or twice.
+
+What tests start as processes of their own (runs, studies, the README's commands) compiles as it
+does for a user.
+"""
+
+import functools
+from typing import Any
+
+import jax
+from jax._src import compiler  # jax has no public setting for all programs of a process
+
+UNOPTIMIZED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+KERNELS = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
+"""As XLA wrote them before MLIR. Large programs of many devices have been seen to wait for each
+other for ever under them, so those keep the others unless a test asks for these."""
+
+
+def known(options: dict[str, Any]) -> dict[str, Any]:
+    """Those of the options that this XLA has."""
+    return {name: value for name, value in options.items() if _is_known(name, value)}
+
+
+@functools.cache
+def _is_known(name: str, value: Any) -> bool:
+    try:
+        jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
+
+
+def install() -> None:
+    """Gives every program compiled from now on these options, below those of its own."""
+    standard = compiler.get_compile_options
+    every, single = known(UNOPTIMIZED), known(KERNELS)
+
+    def quick(num_replicas: int, num_partitions: int, *args: Any, **settings: Any) -> Any:
+        options = every | single if num_replicas * num_partitions == 1 else every
+        settings["env_options_overrides"] = options | (settings["env_options_overrides"] or {})
+        return standard(num_replicas, num_partitions, *args, **settings)
+
+    compiler.get_compile_options = quick
