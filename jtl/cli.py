@@ -242,7 +242,9 @@ def _test(arguments: Sequence[str]) -> int:
     if importlib.util.find_spec("pytest") is None:
         raise UserError("pytest is not installed; run ./launch.sh test, or pip install 'jtl[dev]'")
     os.chdir(root)
-    # By file: what a file's fixtures compile is compiled once.
-    arguments = arguments or ["-n", "auto", "--dist", "loadfile"]
+    # One more than there are cores, as some tests wait; by file, as its tests share programs; in
+    # the order of collection, which begins with what takes longest.
+    workers = str((os.cpu_count() or 1) + 1)
+    arguments = arguments or ["-n", workers, "--dist", "loadfile", "--no-loadscope-reorder"]
     # Replaces this process, so that signals and the exit code are pytest's own.
     os.execv(sys.executable, [sys.executable, "-m", "pytest", *arguments])

@@ -33,6 +33,16 @@ hypothesis.settings.register_profile("jtl", deadline=None, max_examples=20, dera
 hypothesis.settings.load_profile("jtl")
 
 
+LONGEST = ("resume", "study", "lanes", "train", "registered", "conformance", "every_loss")
+"""Files of tests that begin first, so that no worker is left with one of them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Orders the files of tests."""
+    longest = [f"test_{name}.py" for name in LONGEST]
+    items.sort(key=lambda item: item.path.name not in longest)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Removes the session's compiled programs; workers leave them to the process they belong to."""
     if _OWNED and not hasattr(config, "workerinput"):

@@ -128,6 +128,7 @@ class Process:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._output = log or folder.parent / f"{folder.name}.log"
+        self._output.touch()  # a process that is killed at once has said nothing
         arguments = (file, folder, self._output, environment or {})
         self._process = _SERVER.Process(target=_command, args=arguments)
         self._process.start()
