@@ -269,4 +269,6 @@ def _message(error: BaseException) -> str:
     text = str(error)
     if hint := re.search(r'Did you mean "(\w+)" instead of "(\w+)"', text):
         return f"no key {hint[2]}; did you mean {hint[1]}?"
+    if isinstance(error, AttributeError) and isinstance(error.args[0], KeyError):  # a ConfigDict's
+        return f"no key {error.name}; {nearest(str(error.name), defaults().keys())}"
     return " ".join(text.split())[:300]

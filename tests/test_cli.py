@@ -31,6 +31,7 @@ FILES = {
     "sets an unknown key": ("config.sede = 1", "did you mean seed?"),
     "sets an unknown nested key": ("config.model.backbne = 'x'", "did you mean model.backbone?"),
     "misspells a section": ("config.modle.backbone = 'x'", "did you mean model?"),
+    "shortens a section": ("config.optim.momentum = 0.0", "no key optim; did you mean optimizer?"),
     "sets the wrong type": ("config.steps = 'many'", "expected an integer, got 'many'"),
     "sets a float where a count is": ("config.steps = 10.0", "expected an integer, got 10.0"),
     "sets a boolean where a count is": ("config.steps = True", "expected an integer, got True"),
