@@ -1,5 +1,6 @@
 """The tool that copies the numbers of finished runs into the documents."""
 
+import json
 import re
 import subprocess
 import sys
@@ -45,19 +46,57 @@ def test_places_are_filled_from_runs_and_filling_twice_changes_nothing(
     assert tool["fill"](once, tmp_path) == (once, missing)
 
 
+CONFIG = """\"\"\"One.
+
+Target accuracy of the first command: not run yet.
+\"\"\"
+
+from jtl.configuration import defaults
+
+
+def get_config():
+    config = defaults()
+    config.data.source = "embedded:mnist"
+    config.model.backbone = "random:digits-convnet"
+    return config
+"""
+
+
+def write_run_of_a_config(root: Path, *, dirty: bool = False) -> Path:
+    write_runs(root)
+    file, folder = root / "s.py", root / "runs" / "s"
+    file.write_text(CONFIG)
+    made, _ = configuration.load(str(file), ())
+    (folder / "config.json").write_text(made.to_json())
+    git = {"commit": "0", "dirty": dirty}
+    (folder / "manifest.json").write_text(json.dumps({"device": "1 x cpu", "git": git}))
+    return file
+
+
 def test_the_docstring_of_a_config_is_filled_from_its_run(
     tmp_path: Path, tool: dict[str, Any]
 ) -> None:
-    write_runs(tmp_path)
-    (tmp_path / "runs" / "s" / "manifest.json").write_text('{"device": "1 x cpu"}')
-    before = '"""One.\n\nTarget accuracy of the first command: not run yet.\n"""\n'
-    filled = (
-        '"""One.\n\nTarget accuracy of the first command: 61.3 % (95 % interval 57.1 to 65.0), '
-    )
-    filled += 'one run on one cpu.\n"""\n'
-    assert tool["fill_config"](before, "s", tmp_path) == (filled, [])
-    assert tool["fill_config"](filled, "s", tmp_path) == (filled, [])
-    assert tool["fill_config"](before, "t", tmp_path) == (before, ["runs/t/summary.json"])
+    file = write_run_of_a_config(tmp_path)
+    said = "61.3 % (95 % interval 57.1 to 65.0), one run on one cpu."
+    filled = CONFIG.replace("not run yet.", said)
+    assert tool["fill_config"](file, tmp_path) == (filled, [])
+    file.write_text(filled)
+    assert tool["fill_config"](file, tmp_path) == (filled, [])
+
+
+def test_a_run_that_says_nothing_of_its_config_fills_nothing(
+    tmp_path: Path, tool: dict[str, Any]
+) -> None:
+    file = write_run_of_a_config(tmp_path / "a", dirty=True)
+    reason = "runs/s was made from a checkout with changes"
+    assert tool["fill_config"](file, tmp_path / "a") == (CONFIG, [reason])
+    file = write_run_of_a_config(tmp_path / "b")
+    file.write_text(changed := CONFIG.replace("    return", "    config.steps = 7\n    return"))
+    reason = "runs/s was made with another config"
+    assert tool["fill_config"](file, tmp_path / "b") == (changed, [reason])
+    (tmp_path / "b/runs/s/summary.json").unlink()
+    reason = "runs/s is not there, or not finished"
+    assert tool["fill_config"](file, tmp_path / "b") == (changed, [reason])
 
 
 def test_a_row_that_a_table_lacks_is_an_error(tmp_path: Path, tool: dict[str, Any]) -> None:
@@ -87,5 +126,5 @@ def test_the_tool_is_a_program(tmp_path: Path) -> None:
     page.write_text("<!-- table: runs/none/table.md -->\nnot run\n<!-- end -->\n")
     command = [sys.executable, str(ROOT / "tools" / "fill_tables.py"), str(page)]
     result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 1 and "runs/none/table.md: is not there" in result.stderr
+    assert result.returncode == 1 and "runs/none/table.md is not there" in result.stderr
     assert "not run" in page.read_text()

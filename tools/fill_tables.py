@@ -15,8 +15,8 @@ and a value within one, out of a table by row and column or out of a summary by 
 In a config file it is the line of the docstring that begins with "Test accuracy" or "Target
 accuracy", and the run is the one of that name.
 
-What names a file that is not there stays as it is and is reported, with exit code 1. Filling twice
-changes nothing.
+What names a file that is not there stays as it is and is reported, with exit code 1; so does a run
+that was made with another config, or from a checkout with changes. Filling twice changes nothing.
 """
 
 import json
@@ -24,6 +24,8 @@ import re
 import sys
 from pathlib import Path
 from typing import Any
+
+from jtl import configuration
 
 ROOT = Path(__file__).resolve().parents[1]
 ACCURACY = re.compile(r"^((Test|Target) accuracy[\w ]*): .*$", re.MULTILINE)
@@ -53,14 +55,14 @@ def fill(text: str, root: Path) -> tuple[str, list[str]]:
     return PLACE.sub(replace, text), missing
 
 
-def fill_config(text: str, name: str, root: Path) -> tuple[str, list[str]]:
+def fill_config(file: Path, root: Path) -> tuple[str, list[str]]:
     """The same for a config file, from ``runs/NAME``."""
-    folder = root / "runs" / name
+    text, folder = file.read_text(encoding="utf-8"), root / "runs" / file.stem
     line = ACCURACY.search(text)
     if not line:
         return text, []
-    if not (folder / "summary.json").exists():
-        return text, [f"runs/{name}/summary.json"]
+    if reason := no_result(file, folder):
+        return text, [f"runs/{file.stem} {reason}"]
     split = {"Test": "source_test", "Target": "target_test"}[line[2]]
     found = in_summary((folder / "summary.json").read_text("utf-8"), [split, "accuracy"])
     value, interval = found.rstrip(")").split(" (")
@@ -69,6 +71,17 @@ def fill_config(text: str, name: str, root: Path) -> tuple[str, list[str]]:
     )
     said = f"{line[1]}: {value} % (95 % interval {interval}), one run on {device}."
     return text[: line.start()] + said + text[line.end() :], []
+
+
+def no_result(file: Path, folder: Path) -> str:
+    """Why a run says nothing of a config as anyone can run it; nothing if it does."""
+    if not (folder / "summary.json").exists():
+        return "is not there, or not finished"
+    config, _ = configuration.load(str(file), ())
+    if json.loads((folder / "config.json").read_text("utf-8")) != json.loads(config.to_json()):
+        return "was made with another config"
+    git = json.loads((folder / "manifest.json").read_text("utf-8"))["git"]
+    return "was made from a checkout with changes" if not git or git["dirty"] else ""
 
 
 def in_table(table: str, keys: list[str]) -> str:
@@ -90,16 +103,18 @@ def in_summary(summary: str, keys: list[str]) -> str:
 
 def main(documents: list[Path]) -> int:
     """Fills the documents; 1 where something could not be."""
-    missing: list[str] = []
+    reasons: list[str] = []
     for document in documents:
-        before = document.read_text(encoding="utf-8")
-        is_config = document.suffix == ".py"
-        text, absent = fill_config(before, document.stem, ROOT) if is_config else fill(before, ROOT)
+        if document.suffix == ".py":
+            text, unfilled = fill_config(document, ROOT)
+        else:
+            text, missing = fill(document.read_text(encoding="utf-8"), ROOT)
+            unfilled = [f"{name} is not there" for name in missing]
         document.write_text(text, encoding="utf-8")
-        missing += absent
-    for name in dict.fromkeys(missing):
-        print(f"{name}: is not there; its places were left as they are", file=sys.stderr)
-    return 1 if missing else 0
+        reasons += unfilled
+    for reason in dict.fromkeys(reasons):
+        print(f"{reason}; its places were left as they are", file=sys.stderr)
+    return 1 if reasons else 0
 
 
 if __name__ == "__main__":
