@@ -43,6 +43,8 @@ def claim(folder: Path, config: Mapping[str, Any]) -> Iterator[None]:
 def begin(folder: Path, config: Mapping[str, Any], made_with: Mapping[str, Any]) -> None:
     """Records what the run is and what it is made with, once all of it has been found in order.
 
+    A run that saved nothing yet begins anew.
+
     Raises:
       UserError: the run goes on, and its data or weights are not those that it began with.
     """
@@ -92,7 +94,7 @@ def _check_config(folder: Path, config: Mapping[str, Any]) -> None:
 
 
 def _has_results(folder: Path) -> bool:
-    """Whether beginning anew would lose anything: a summary or a checkpoint, if damaged even."""
+    """Whether beginning anew would lose anything: a summary, or a checkpoint, damaged or not."""
     checkpoints = folder / CHECKPOINTS
     return (folder / SUMMARY).exists() or (checkpoints.exists() and any(checkpoints.iterdir()))
 

@@ -13,7 +13,7 @@ from jax._src import compiler  # jax has no public setting for all programs of a
 UNOPTIMIZED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 KERNELS = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
 """As XLA wrote them before MLIR. Large programs of many devices have been seen to wait for each
-other for ever under them, so those keep the others unless a test asks for these."""
+other forever under them, so those keep the newer ones unless a test asks for these."""
 
 
 def known(options: dict[str, Any]) -> dict[str, Any]:

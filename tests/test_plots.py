@@ -59,7 +59,10 @@ def test_learning_curves_draw_what_the_records_hold() -> None:
 def test_learning_curves_survive_a_run_that_diverged_or_just_began() -> None:
     diverged = [{"step": 1, "split": "train", "values": {"task": float("nan")}}]
     for given in ([], records(1), diverged):
-        drawn(plots.learning_curves(given))
+        figure = plots.learning_curves(given)
+        drawn(figure)
+        losses = figure.axes[1].lines
+        assert len(losses) > 0 if given else not losses
 
 
 def test_the_smoothed_line_follows_its_points() -> None:
