@@ -224,9 +224,10 @@ def _check_finite(state: TrainState, metrics: Terms, start: int, checkpoints: Ch
     step = start + (int(np.argmax(broken)) if names else len(broken) - 1)
     checkpoints.wait()
     good = checkpoints.steps()
-    last = f"step {good[-1]}" if good else "none"
+    # A folder with a checkpoint is refused to another config.
+    last, elsewhere = (f"step {good[-1]}", ", in another --workdir") if good else ("none", "")
     raise UserError(
         f"step {step}: not finite on batch {step} of the run: {', '.join(names) or 'parameters'}; "
-        f"last good checkpoint: {last}; lower optimizer.learning_rate or set optimizer.clip, in "
-        "another --workdir"
+        f"last good checkpoint: {last}; lower optimizer.learning_rate or set optimizer.clip"
+        f"{elsewhere}"
     )
