@@ -14,8 +14,12 @@ from jtl.configuration import like
 
 
 def get_config(source: Literal["google", "twitter"] = "google") -> ConfigDict:
-    """As emoji_source_only, but for the method, with its authors' strengths."""
+    """As emoji_source_only, but for the method, with its authors' strengths and batch norm.
+
+    With layer norm the features grow without end, until no learning rate fits them.
+    """
     config = like(__file__, "emoji_source_only.py", source)
+    config.model.norm = "batch"
     config.method.name = "afn"
     config.method.strength = 0.05
     config.method.step = 1.0

@@ -29,6 +29,8 @@ class Entry(NamedTuple):
     """Does it adapt a trained model, which ``model.initial`` names?"""
     statistics: bool = False
     """Does it move the statistics of batch norms and nothing else?"""
+    scaled: tuple[str, ...] = ("strength",)
+    """Of its settings, the strengths that a comparison of methods tries at several sizes."""
 
 
 METHODS: Mapping[str, Entry] = {
@@ -57,6 +59,7 @@ METHODS: Mapping[str, Entry] = {
             "base": ("cdan", one_of("dann", "cdan")),
             "width": (1024, WIDTH),
         },
+        scaled=("spectral",),
     ),
     "mstn": Entry(
         "jtl.methods.mstn:mstn",
@@ -66,6 +69,7 @@ METHODS: Mapping[str, Entry] = {
             "decay": (0.7, FRACTION),
             "width": (1024, WIDTH),
         },
+        scaled=("strength", "semantic"),
     ),
     "mcd": Entry("jtl.methods.mcd:mcd", {"repeats": (4, COUNT)}),
     "swd": Entry("jtl.methods.swd:swd", {"projections": (128, COUNT), "repeats": (1, COUNT)}),
@@ -88,6 +92,7 @@ METHODS: Mapping[str, Entry] = {
             "epsilon": (3.5, POSITIVE),
             "width": (1024, WIDTH),
         },
+        scaled=("strength", "target_smoothness"),
     ),
     "dan": Entry("jtl.methods.dan:dan", {"strength": (1.0, NATURAL)}),
     "jan": Entry("jtl.methods.jan:jan", {"strength": (1.0, NATURAL)}),
@@ -100,6 +105,7 @@ METHODS: Mapping[str, Entry] = {
             "epsilon": (0.01, POSITIVE),
             "iterations": (100, COUNT),
         },
+        scaled=("alpha", "lambda_t"),
     ),
     "cmd": Entry("jtl.methods.cmd:cmd", {"strength": (1.0, NATURAL), "moments": (5, COUNT)}),
     "afn": Entry("jtl.methods.afn:afn", {"strength": (0.05, NATURAL), "step": (1.0, POSITIVE)}),
@@ -116,7 +122,10 @@ METHODS: Mapping[str, Entry] = {
     ),
     "adda": Entry("jtl.methods.adda:adda", {"width": (500, WIDTH)}, initial=True),
     "shot": Entry(
-        "jtl.methods.shot:shot", {"beta": (0.3, NATURAL), "decay": (0.9, FRACTION)}, initial=True
+        "jtl.methods.shot:shot",
+        {"beta": (0.3, NATURAL), "decay": (0.9, FRACTION)},
+        initial=True,
+        scaled=("beta",),
     ),
     "tent": Entry("jtl.methods.tent:tent", {}, initial=True),
     "adabn": Entry("jtl.methods.adabn:adabn", {}, initial=True, statistics=True),

@@ -258,10 +258,3 @@ def test_the_users_settings_are_left_alone() -> None:
 
 def test_colours_differ() -> None:
     assert len(set(CLASSES)) == len(CLASSES) and len(set(SERIES)) == len(SERIES)
-
-
-def test_a_validators_choice_is_its_highest_score_and_never_one_that_is_no_number() -> None:
-    scores = {"first": [0.3, 0.1, 0.3], "broken": [float("nan"), -5.0, -7.0]}
-    found = plots.choices(scores, [0.5, 0.8, 0.6])
-    assert found["first"].candidate == 0 and found["broken"].candidate == 1
-    assert found["first"].regret == pytest.approx(0.3) and found["broken"].regret == 0

@@ -485,3 +485,22 @@ def test_the_document_names_every_validator_and_its_code_runs(root: Path) -> Non
         parsed = doctest.DocTestParser().get_doctest(code, {}, f"docs[{number}]", None, 0)
         assert parsed.examples
         assert doctest.DocTestRunner(verbose=False).run(parsed).failed == 0
+
+
+# --- the choice ---
+
+
+def test_a_choice_is_the_last_of_the_highest_scores_and_never_one_that_is_no_number() -> None:
+    scores = {"first": [0.3, 0.1, 0.3], "broken": [float("nan"), -5.0, -7.0]}
+    found = validators.choices(scores, [0.5, 0.8, 0.6])
+    assert found["first"].candidate == 2 and found["broken"].candidate == 1
+    assert found["first"].regret == pytest.approx(0.2) and found["broken"].regret == 0
+    with pytest.raises(ValueError, match="no candidate"):
+        validators.choose([])
+
+
+@given(st.lists(st.floats(), min_size=1))
+def test_no_score_is_above_that_of_the_choice(scores: list[float]) -> None:
+    chosen = validators.choose(scores)
+    assert not any(score > scores[chosen] for score in scores)
+    assert not math.isnan(scores[chosen]) or all(map(math.isnan, scores))

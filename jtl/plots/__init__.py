@@ -4,7 +4,7 @@ Figures are made without pyplot, so nothing is global and no window ever opens; 
 scikit-learn are imported when a picture is drawn, which keeps the start of a run short.
 """
 
-from jtl.plots.choices import Choice, choices, validator_choices
+from jtl.plots.choices import validator_choices
 from jtl.plots.curves import (
     accuracy_by_shots,
     interpolation_curve,
@@ -17,10 +17,8 @@ from jtl.plots.predictions import confusion_matrices, reliability_diagram
 from jtl.plots.ranking import scores_and_accuracy
 
 __all__ = [
-    "Choice",
     "Domains",
     "accuracy_by_shots",
-    "choices",
     "confusion_matrices",
     "example_grid",
     "feature_map",

@@ -1,46 +1,13 @@
 """What validators would have chosen, against what turned out to be best."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from jtl.plots.style import INK, MUTED, TARGET, new_figure, styled, words
+from jtl.validators import choices
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-class Choice(NamedTuple):
-    """What one validator would have chosen among candidates."""
-
-    candidate: int
-    """Its position; the first of equally good ones."""
-    accuracy: float
-    """The candidate's accuracy on the target."""
-    regret: float
-    """How much accuracy the best candidate has more."""
-
-
-def choices(
-    scores: Mapping[str, Sequence[float]], accuracies: Sequence[float]
-) -> dict[str, Choice]:
-    """The choice of each validator.
-
-    Args:
-      scores: of every candidate, by validator; higher is better. A score that is no number is
-        never chosen.
-      accuracies: of every candidate on the target, which no validator has seen.
-
-    >>> choices({"entropy": [0.1, 0.9, 0.3]}, [0.6, 0.5, 0.7])["entropy"]
-    Choice(candidate=1, accuracy=0.5, regret=0.19999999999999996)
-    """
-    best = max(accuracies)
-    chosen = {}
-    for name, values in scores.items():
-        index = int(np.argmax(np.nan_to_num(np.asarray(values, float), nan=-np.inf)))
-        chosen[name] = Choice(index, accuracies[index], best - accuracies[index])
-    return chosen
 
 
 @styled

@@ -7,6 +7,7 @@ each is fooled by, and where other libraries have another sign.
 
 from collections.abc import Mapping
 
+from jtl.validators.choice import Choice, choices, choose
 from jtl.validators.record import AVAILABLE, PoolValidator, Validator, score_all
 from jtl.validators.source import (
     average_thresholded_confidence,
@@ -32,10 +33,13 @@ __all__ = [
     "POOL_VALIDATORS",
     "SOURCE_RISK",
     "VALIDATORS",
+    "Choice",
     "PoolValidator",
     "Validator",
     "average_thresholded_confidence",
     "batch_nuclear_norm",
+    "choices",
+    "choose",
     "deep_embedded_validation",
     "ensemble_agreement",
     "entropy",

@@ -92,8 +92,8 @@ CASES = {
         masks=WHERE,
     ),
     "virtual_adversarial/three": Case(
-        partial(of_network, epsilon=2.0, xi=0.1, iterations=3),
-        partial(virtual_adversarial, epsilon=2.0, xi=0.1, iterations=3),
+        partial(of_network, epsilon=2.0, xi=1.0, iterations=3),  # as above: so far a move shows
+        partial(virtual_adversarial, epsilon=2.0, xi=1.0, iterations=3),  # what the start was
         (INPUTS,),
         ODD_INPUTS,
         masks=WHERE,
