@@ -1,9 +1,8 @@
 """Which of several candidates a validator chooses, and what that costs."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
-
-import numpy as np
 
 
 class Choice(NamedTuple):
@@ -28,8 +27,8 @@ def choose(scores: Sequence[float]) -> int:
     """
     if not len(scores):
         raise ValueError("scores are empty: there is no candidate to choose")
-    newest_first = np.nan_to_num(np.asarray(scores, float)[::-1], nan=-np.inf)
-    return len(newest_first) - 1 - int(np.argmax(newest_first))
+    numbers = [place for place, score in enumerate(scores) if not math.isnan(score)]
+    return max(numbers or range(len(scores)), key=lambda place: (scores[place], place))
 
 
 def choices(
