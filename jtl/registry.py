@@ -47,6 +47,7 @@ METHODS: Mapping[str, Entry] = {
             "strength": (1.0, NATURAL),
             "width": (1024, WIDTH),
             "entropy": (False, FLAG),
+            "detach": (False, FLAG),
             "widest": (4096, NATURAL),
             "projections": (1024, COUNT),
         },

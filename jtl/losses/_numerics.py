@@ -114,18 +114,26 @@ def x_log_x(x: jax.Array) -> jax.Array:
 
 
 def row_norms(rows: Float[jax.Array, "rows columns"]) -> Float[jax.Array, " rows"]:
-    """Euclidean norm of each row; the gradient of a zero row's is 0 (where autodiff gives NaN).
-
-    Entries are divided by the largest first, so that no square overflows or vanishes.
-    """
-    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(rows), axis=1))
-    zero = largest < jnp.finfo(jnp.float32).tiny  # not `largest > 0`, which would hide NaN
-    scale = jnp.where(zero, 1.0, largest)
-    squares = jnp.sum((rows / scale[:, None]) ** 2, axis=1)
-    return jnp.where(zero, 0.0, scale * jnp.sqrt(jnp.where(zero, 1.0, squares)))
+    """Euclidean norm of each row; the gradient of a zero row's is 0 (where autodiff gives NaN)."""
+    scale, norms = _scaled_norms(rows)
+    return jnp.where(scale == 0, 0.0, scale * norms)
 
 
 def unit_rows(rows: Float[jax.Array, "rows columns"]) -> Float[jax.Array, "rows columns"]:
     """Each row divided by its norm; a zero row stays 0."""
-    norms = row_norms(rows)[:, None]
-    return rows / jnp.where(norms == 0, 1.0, norms)
+    scale, norms = _scaled_norms(rows)
+    rows = rows / jnp.where(scale == 0, 1.0, scale)[:, None]
+    return jnp.where(scale[:, None] == 0, 0.0, rows / norms[:, None])
+
+
+def _scaled_norms(
+    rows: Float[jax.Array, "rows columns"],
+) -> tuple[Float[jax.Array, " rows"], Float[jax.Array, " rows"]]:
+    """The largest entry of each row, and the norm of the row divided by it.
+
+    So no square overflows or vanishes. Of a zero row they are 0 and 1.
+    """
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(rows), axis=1))
+    zero = largest < jnp.finfo(jnp.float32).tiny  # not `largest > 0`, which would hide NaN
+    squares = jnp.sum((rows / jnp.where(zero, 1.0, largest)[:, None]) ** 2, axis=1)
+    return jnp.where(zero, 0.0, largest), jnp.sqrt(jnp.where(zero, 1.0, squares))

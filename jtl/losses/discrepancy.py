@@ -61,7 +61,8 @@ def mmd(
 
     Raises:
       UserError: not two matrices of equal width, an unknown estimator, an empty sample, fewer
-        than two rows for "unbiased" and "linear", or a mask of another length.
+        than two rows for "unbiased" and "linear", bandwidths that are no list of positive
+        numbers, or a mask of another length.
 
     >>> one, other = jnp.zeros((1, 1)), jnp.ones((1, 1))
     >>> mmd(one, other, bandwidths=jnp.ones(1)).round(4)  # 1 + 1 - 2 exp(-1)
@@ -144,6 +145,8 @@ def _joint(
     if min(len(first.source), len(first.target)) < needed:
         raise UserError(f"{name}: the {estimator} estimator needs at least two rows of each domain")
 
+    for widths in bandwidths:
+        _require_positive_widths(name, widths)
     of_pairs = _disjoint_pairs if estimator == "linear" else _all_pairs
     kernel = jnp.ones(())
     for samples, widths in zip(layers, bandwidths, strict=True):
@@ -155,6 +158,16 @@ def _joint(
     else:
         value = _quadratic(kernel, first, itself=estimator == "biased")
     return jnp.where(first.have(needed), value, 0.0)
+
+
+def _require_positive_widths(name: str, widths: Array | None) -> None:
+    if widths is None:
+        return
+    if jnp.ndim(widths) != 1 or not len(widths):
+        raise UserError(f"{name}: bandwidths {list(jnp.shape(widths))}, expected [kernels]")
+    # While tracing they are no numbers yet.
+    if not isinstance(widths, jax.core.Tracer) and not (np.asarray(widths) > 0).all():
+        raise UserError(f"{name}: bandwidths are {np.asarray(widths)}, must be greater than 0")
 
 
 class _Pairs(NamedTuple):

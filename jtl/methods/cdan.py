@@ -15,23 +15,25 @@ def cdan(
     classes: int,
     width: int = 1024,
     entropy: bool = False,
+    detach: bool = False,
     widest: int = 4096,
     projections: int = 1024,
 ) -> Method:
     """DANN whose discriminator reads features and predictions together, as their outer product.
 
-    All parameters minimise the task loss; the discriminator minimises the domain loss and the
-    features maximise it. Hyper-parameter ``strength``: the factor of the reversed gradient at the
-    end of training; it ramps up from 0 as in the paper.
-
-    No gradient passes through the predictions that the discriminator reads, nor through the
-    weights; in the paper's objective one does, in the authors' code only through the weights.
+    All parameters minimise the task loss; the discriminator minimises the domain loss, and features
+    and predictions maximise it. Hyper-parameter ``strength``: the factor of the reversed gradient
+    at the end of training; it ramps up from 0 as in the paper. No gradient passes through the
+    weights of CDAN+E.
 
     Args:
       features: width of the head's input.
       classes: width of its output.
       width: width of the discriminator's two hidden layers.
       entropy: whether certain predictions count more in the domain loss (CDAN+E).
+      detach: whether the features alone maximise the domain loss. So it is in the authors' code of
+        2019 and what follows it, not in the paper. The discriminator then knows the source by the
+        confidence of its predictions, which nothing hides: ``docs/methods.md``.
       widest: a wider outer product is projected by two random matrices, which the memory keeps.
       projections: the width it is projected to; 1024 in the authors' code.
     """
@@ -48,7 +50,9 @@ def cdan(
         }
 
     def joint(domain: Source | Target, scope: Scope) -> Array:
-        predictions = jax.lax.stop_gradient(jax.nn.softmax(domain.logits))
+        predictions = jax.nn.softmax(domain.logits)
+        if detach:
+            predictions = jax.lax.stop_gradient(predictions)
         if not randomised:
             return losses.multilinear_map(domain.features, predictions)
         matrices = (scope.memory["of_features"], scope.memory["of_predictions"])

@@ -1,4 +1,5 @@
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ from families.common import SOURCE, TARGET, normal
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from jax.sharding import AxisType, PartitionSpec
 
 from jtl.errors import UserError
 from jtl.losses import joint_mmd, mmd
@@ -111,7 +113,12 @@ def test_too_few_rows_that_count_make_the_loss_zero(estimator: str, rows: int) -
         lambda: mmd(S, T, estimator="quadratic"),
         lambda: mmd(S, T, source_where=jnp.ones(16, bool)),
         lambda: mmd(S, T, source_where=jnp.ones(8)),
+        lambda: mmd(S, T, bandwidths=jnp.zeros(0)),
+        lambda: mmd(S, T, bandwidths=jnp.ones(())),
+        lambda: mmd(S, T, bandwidths=jnp.array([1.0, 0.0])),
+        lambda: mmd(S, T, bandwidths=np.array([np.nan])),
         lambda: joint_mmd([], []),
+        lambda: joint_mmd([S], [T], bandwidths=[-jnp.ones(1)]),
         lambda: joint_mmd([S], [T, T]),
         lambda: joint_mmd([S], [T], bandwidths=[None, None]),
         lambda: joint_mmd([S, S[:4]], [T, T]),
@@ -123,3 +130,25 @@ def test_wrong_arguments_are_errors(call: object) -> None:
     assert callable(call)
     with pytest.raises(UserError):
         call()
+
+
+def test_under_shard_map_the_mean_of_the_loss_makes_slopes_of_shared_parameters_right() -> None:
+    """Without it, it is as many times too large as there are devices: docs/losses.md."""
+    mesh = jax.make_mesh((8,), ("batch",), axis_types=(AxisType.Auto,))
+    split, whole = PartitionSpec("batch"), PartitionSpec()
+
+    def bare(scale: jax.Array, source: jax.Array, target: jax.Array) -> jax.Array:
+        return mmd(scale * source, target, axis_name="batch")
+
+    def mean(*arguments: jax.Array) -> jax.Array:
+        return jax.lax.pmean(bare(*arguments), "batch")
+
+    def slope(loss: Callable[..., jax.Array]) -> jax.Array:
+        of_shards = jax.shard_map(
+            jax.grad(loss), mesh=mesh, in_specs=(whole, split, split), out_specs=whole
+        )
+        return jax.jit(of_shards)(jnp.float32(1.5), S, T)
+
+    expected = jax.grad(lambda scale: mmd(scale * S, T))(1.5)
+    np.testing.assert_allclose(slope(mean), expected, rtol=1e-4)
+    np.testing.assert_allclose(slope(bare), 8 * expected, rtol=1e-4)

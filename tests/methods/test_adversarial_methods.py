@@ -73,14 +73,27 @@ def test_cdans_discriminator_reads_products_and_the_features_oppose_it(entropy: 
     fixed.assert_close(of_weights, slopes[2], rtol=1e-4)
 
 
-def test_no_gradient_of_cdans_domain_loss_reaches_the_predictions() -> None:
+@pytest.mark.parametrize("detach", [False, True])
+def test_cdans_predictions_oppose_the_discriminator_unless_they_are_detached(detach: bool) -> None:
     def of(logits: jax.Array) -> jax.Array:
         networks = {"discriminator": lambda inputs: inputs @ JOINT}
-        seen = TARGET._replace(logits=logits)
-        method = build("cdan", entropy=True)
-        return fixed.value(method, 0, SOURCE, seen, networks=networks, progress=1.0)[0]
+        seen, settings = (
+            TARGET._replace(logits=logits),
+            {"progress": PROGRESS, "strength": STRENGTH},
+        )
+        method = build("cdan", entropy=True, detach=detach)
+        return fixed.value(method, 0, SOURCE, seen, networks=networks, **settings)[0]
 
-    assert not np.any(jax.grad(of)(jnp.asarray(TARGET.logits)))
+    def domain(logits: np.ndarray) -> float:
+        """With the weights as they are, which no gradient reaches."""
+        of_source = products(S, SOURCE.logits) @ float64(JOINT)
+        of_target = products(T, logits) @ float64(JOINT)
+        weights = [weights_of(seen.logits, True) for seen in (SOURCE, TARGET)]
+        return fixed.domain_loss(of_source, of_target, *weights)
+
+    found = jax.grad(of)(jnp.asarray(TARGET.logits))
+    expected = 0.0 if detach else -REVERSED * fixed.slope(domain, TARGET.logits)
+    fixed.assert_close(found, np.broadcast_to(expected, found.shape), rtol=1e-4)
 
 
 def test_wide_products_are_projected_by_matrices_that_the_memory_keeps() -> None:

@@ -138,6 +138,7 @@ CASES = {
         (QUERIES, KEYS, LABELS, QUEUE, QUEUE_LABELS),
         (
             (QUERIES * 0, KEYS, LABELS, QUEUE, QUEUE_LABELS),
+            (QUERIES * 1e-25, KEYS, LABELS, QUEUE, QUEUE_LABELS),
             (QUERIES, KEYS * 0, LABELS, QUEUE * 0, QUEUE_LABELS),
             (QUERIES, QUERIES, LABELS, QUEUE, np.full(6, -1)),
         ),
