@@ -61,7 +61,8 @@ def train(program: Program, runs: Sequence[Run], predict: Predict, *, keep_model
                     note.evaluate(stop, lanes.state(index))
         for index, note in enumerate(notes):
             note.conclude(lanes.state(index), seconds, keep_model=keep_models)
-    return 0
+    # A signal that came too late for these runs is still one to stop.
+    return 128 + interrupt.number if interrupt.number else 0
 
 
 def _milestones(run: Run) -> set[int]:

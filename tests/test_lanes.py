@@ -1,13 +1,15 @@
 """Runs trained together end as they do one by one."""
 
+import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import small_runs as runs
 from ml_collections import ConfigDict
 
-from jtl import chunk, evaluate, lanes, train, workdir
+from jtl import chunk, conclude, evaluate, lanes, train, workdir
 from jtl.configuration import complete
 from jtl.lanes import Program
 from jtl.log import read_metrics
@@ -93,6 +95,24 @@ def test_a_run_whose_loss_is_not_finite_fails_alone(tmp_path: Path) -> None:
     assert [chunk.FAILED in summary for summary in summaries] == [False, True, False]
     assert "not finite at step" in summaries[1][chunk.FAILED]
     assert not (made[1].folder / "model.safetensors").exists()
+
+
+def test_a_signal_while_results_are_written_stops_after_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A study then begins no other runs."""
+    write = conclude.write_target_probabilities
+
+    def signalled(*given: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        write(*given)
+
+    monkeypatch.setattr(conclude, "write_target_probabilities", signalled)
+    config = complete(runs.config(tmp_path, steps=1, eval_every=1), "test").lock()
+    prepared = prepare(config, tmp_path / "lane", Shared())
+    program, predict = Program(prepared, 1), evaluate.predictor(prepared.net.trained)
+    assert chunk.train(program, [prepared], predict, keep_models=True) == 128 + signal.SIGTERM
+    assert workdir.summary(prepared.folder) is not None
 
 
 def test_parameters_that_break_after_a_finite_loss_are_no_result(tmp_path: Path) -> None:
