@@ -314,6 +314,22 @@ def test_a_classifier_that_saw_the_source_would_give_it_no_weight() -> None:
     assert 0.8 < validators.importance_weights(source, target).mean() < 1.25
 
 
+def test_domains_that_are_told_apart_have_the_best_weighted_risk_whatever_the_predictions() -> None:
+    """Which docs/validators.md warns of; DEV takes back what the mean of the weights lacks."""
+    generator = np.random.default_rng(0)
+    source, target = generator.normal(size=(2, 300, 5))
+    p, labels = generator.dirichlet(np.ones(4), 300), generator.integers(0, 4, 300)
+    apart, together = (
+        validators.importance_weights(source, target + shift) for shift in (9.0, 0.0)
+    )
+    risk = validators.source_risk(p, labels)
+    assert together.mean() == pytest.approx(1, abs=0.1) and apart.mean() < 0.01
+    weighted, dev = validators.importance_weighted_risk, validators.deep_embedded_validation
+    assert weighted(p, labels, together) == pytest.approx(risk, abs=0.1)
+    assert weighted(p, labels, apart) > 0.02 * risk
+    assert dev(p, labels, apart) < 0.5 * risk
+
+
 def test_weights_stay_finite_where_domains_have_nothing_in_common(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -44,8 +44,8 @@ def importance_weights(
     example (:func:`jtl.metrics.domain_log_ratio`). A classifier that has seen the source examples
     it weighs tells them apart with ease where features are many, and gives all of them weight 0.
 
-    Where features tell the domains apart perfectly, weights say nothing: a few are huge and the
-    others 0. Reads no label.
+    Where features tell the domains apart, the target has none of the source's examples, and all
+    weights go to 0: their mean, 1 where the domains overlap, shows it. Reads no label.
 
     >>> importance_weights(np.ones((3, 2)), np.ones((5, 2)))
     array([1., 1., 1.])
@@ -61,8 +61,9 @@ def importance_weighted_risk(
 
     ``-mean_i w_i l_i`` with l as in :func:`source_risk`; at most 0, higher is better. Unbiased for
     the target where only the distribution of features differs, and of large variance (Sugiyama et
-    al., 2007, "Covariate shift adaptation by importance weighted cross validation"). Reads source
-    labels.
+    al., 2007, "Covariate shift adaptation by importance weighted cross validation"). Weights that
+    all go to 0, as between domains that are told apart, bring it to 0, the best there is: it then
+    prefers the model that keeps the domains apart. Reads source labels.
 
     >>> p, labels = np.array([[0.5, 0.5], [0.5, 0.5]]), np.array([1, 0])
     >>> round(importance_weighted_risk(p, labels, np.array([0.0, 2.0])), 4)
