@@ -14,7 +14,7 @@ from jtl.study import Findings, Key, Results, Study, spread, values
 METHODS = {
     "source-only": "emoji_source_only",
     "dann": "emoji_dann",
-    "target-supervised": "emoji_source_only",
+    "target-supervised": "emoji_target_supervised",
 }
 DIRECTIONS = {"google": "Google to Twitter", "twitter": "Twitter to Google"}
 PROTOCOL = (
@@ -44,8 +44,6 @@ def study() -> Study:
 def config(method: str, source: str, seed: int) -> ConfigDict:
     """One run: its method, the house that draws the source, and its seed."""
     made = like(__file__, f"../configs/{METHODS[method]}.py", source)
-    if method == "target-supervised":
-        made.method.name = "target_supervised"
     made.seed = made.data.split_seed = seed
     return made
 

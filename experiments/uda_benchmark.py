@@ -31,7 +31,7 @@ TASKS = {
 OTHER = {"mnist": "optdigits", "optdigits": "mnist"}
 PRETRAINED = {"mnist": "runs/digits_pretrain", "optdigits": "runs/optdigits_pretrain"}
 BASELINE, NORMED, ORACLE = "source-only", "source-only-batch-norm", "target-supervised"
-VARIANTS = {"cdan": ("cdan_e",)}
+VARIANTS = {"cdan": ("cdan_e",), "bsp": ("bsp_dann",)}
 """Configs of a method beside that of its name."""
 FACTORS = {"third": 0.3, "published": 1.0, "triple": 3.0}
 STEPS, WIDTH = 1000, 256
@@ -118,11 +118,9 @@ def baseline(method: str) -> str:
 
 
 def _for_emoji(method: str, source: str) -> ConfigDict:
-    file = "source_only" if method in (BASELINE, NORMED, ORACLE) else method
+    file = "source_only" if method == NORMED else method.replace("-", "_")
     made = like(__file__, f"../configs/emoji_{file}.py", source)
     made.model.initial = ""
-    if method == ORACLE:
-        made.method.name = "target_supervised"
     if method == NORMED:
         made.model.norm = "batch"
     return made

@@ -4,6 +4,7 @@ import ast
 import functools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 
@@ -153,6 +154,24 @@ def test_functions_are_short() -> None:
             if isinstance(node, ast.FunctionDef) and code_lines(node) > 60:
                 long[f"{path.relative_to(ROOT)}:{node.lineno}"] = code_lines(node)
     assert not long
+
+
+def test_methods_are_short() -> None:
+    """At most 60 lines, but for docstrings and what is blank."""
+    long = {}
+    for path in sorted((ROOT / "jtl" / "methods").glob("*.py")):
+        texts = [node for node in ast.walk(parsed(path)) if is_text(node)]
+        described = {n for node in texts for n in range(node.lineno, (node.end_lineno or 0) + 1)}
+        lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        written = sum(number not in described for number, line in lines if line.strip())
+        if written > 60:
+            long[path.name] = written
+    assert not long
+
+
+def is_text(node: ast.AST) -> TypeGuard[ast.Expr]:
+    """A docstring, of whatever it is."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def code_lines(function: ast.FunctionDef) -> int:

@@ -129,7 +129,8 @@ def test_every_path_that_is_named_exists(name: str) -> None:
     roots = "|".join(re.escape(tree) for tree in TREES)
     paths = {re.sub(r"^\./|:\w+$", "", word) for word in code}
     paths = {p for p in paths if re.match(rf"({roots})/", p) or p in ("launch.sh", "NOTICE")}
-    paths |= {link for link in re.findall(r"\]\(([^)#]+)\)", prose(name)) if "://" not in link}
+    links = (link for link in re.findall(r"\]\(([^)#]+)\)", prose(name)) if "://" not in link)
+    paths |= {str(Path(name).parent / link) for link in links}
     allowed = patched_files() if name == "ARCHITECTURE.md" else {}
     assert paths and not {p for p in paths if p not in allowed and not (ROOT / p).exists()}
 
