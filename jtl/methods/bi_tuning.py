@@ -29,7 +29,8 @@ def bi_tuning(*, features: int, classes: int, width: int = 128, slots: int = 40)
       slots: of the queue, for each class; 40 there.
 
     Raises:
-      UserError: when training begins, if the head or the projector does not train.
+      UserError: when training begins, if the head or the projector does not train, or the head has
+        no one matrix of weights.
     """
     projector, count = heads.head(features, width), classes * slots
 
@@ -38,6 +39,8 @@ def bi_tuning(*, features: int, classes: int, width: int = 128, slots: int = 40)
         for name in ("head", "projector"):
             if name not in params:
                 raise UserError(f"partition: bi_tuning trains all of {name}/.*; label it 'train'")
+        if len(_matrices(params["head"])) != 1:
+            raise UserError("model.lora.on: bi_tuning reads the head's weights; leave out head/.*")
         queue = {"features": jnp.zeros((count, features)), "keys": jnp.zeros((count, width))}
         return {"teacher": params, "labels": jnp.full(count, -1, jnp.int32), **queue}
 
@@ -49,7 +52,7 @@ def bi_tuning(*, features: int, classes: int, width: int = 128, slots: int = 40)
 
     def objective(source: Source, target: Target | None, scope: Scope) -> tuple[Array, Terms]:
         del target
-        (weights,) = (leaf for _, leaf in partition.walk(scope.params["head"]) if leaf.ndim == 2)
+        (weights,) = _matrices(scope.params["head"])
         prototypes = jax.lax.stop_gradient(weights).T[source.labels]
         projected = scope.call("projector", source.features)
 
@@ -85,3 +88,7 @@ def bi_tuning(*, features: int, classes: int, width: int = 128, slots: int = 40)
         update_memory=update_memory,
         hyper={"strength": 1.0, "temperature": 0.07, "decay": 0.999},
     )
+
+
+def _matrices(head: Params) -> list[Array]:
+    return [leaf for _, leaf in partition.walk(head) if leaf.ndim == 2]

@@ -55,8 +55,9 @@ def vada(*, features: int, width: int = 1024) -> Method:
     ``epsilon`` is a length in the space of what training reads. That is a vector of stored features
     where the backbone is frozen, whose units are the backbone's. It is an image with pixels from 0
     to 255 where it is not: the paper's images go from -1 to 1, so its 3.5 is 446 there, for 32 x 32
-    pixels of three colours. Leave ``model.dropout`` at 0: each pass would drop out its own units
-    and find that rough.
+    pixels of three colours. Leave ``model.dropout`` at 0, as each pass would drop out its own units
+    and find that rough, and ``model.norm`` at "layer", as with the batch's statistics a move of one
+    example is one of all.
 
     Deviations: the features maximise the discriminator's loss rather than minimise it with labels
     exchanged; the tested model is the last one, not its moving average.

@@ -238,3 +238,6 @@ def test_bi_tuning_needs_a_head_and_a_projector_that_train() -> None:
     method = build("bi_tuning")
     with pytest.raises(UserError, match=r"bi_tuning trains all of head/\.\*; label it 'train'"):
         method.remember({"projector": PROJECTOR}, jax.random.key(0))
+    low_rank = {"kernel": WEIGHTS, "kernel_lora_a": WEIGHTS, "kernel_lora_b": WEIGHTS}
+    with pytest.raises(UserError, match=r"model\.lora\.on: bi_tuning reads the head's weights"):
+        method.remember({"projector": PROJECTOR, "head": low_rank}, jax.random.key(0))

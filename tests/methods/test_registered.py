@@ -186,7 +186,7 @@ def test_a_run_goes_on_bit_for_bit_from_its_saved_state(trained: Trained) -> Non
     assert toys.same(end, trained.states[2 * SOME])
 
 
-@pytest.mark.parametrize("trained", registry.METHODS, indirect=True)
+@pytest.mark.parametrize("trained", [*registry.METHODS, "cdan, randomised"], indirect=True)
 def test_runs_vmapped_over_seeds_and_strengths_on_eight_devices_equal_single_ones(
     trained: Trained,
 ) -> None:
