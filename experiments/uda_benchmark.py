@@ -169,11 +169,11 @@ def conclude(results: Results) -> Findings:
     by = {method: chosen(results, method, CHOSEN_BY) for method in methods()}
     rows, helped, useless = [], [], []
     for method, accuracies in by.items():
-        row = [method, *_cells(accuracies)]
-        if method in (BASELINE, NORMED):
+        row, pairs = [method, *_cells(accuracies)], _pairs(accuracies, by[baseline(method)])
+        if method in (BASELINE, NORMED) or pairs.shape[1] < 2:
             rows.append([*row, "", ""])
             continue
-        gain = metrics.paired_test(*_pairs(accuracies, by[baseline(method)]))
+        gain = metrics.paired_test(*pairs)
         rows.append([*row, f"{100 * gain.difference:+.1f}", f"{gain.p_value:.2g}"])
         if method != ORACLE:
             helps = gain.difference > 0 and gain.p_value < 0.05
@@ -196,7 +196,7 @@ def _cells(accuracies: ByTask) -> list[str]:
 def _pairs(ours: ByTask, theirs: ByTask) -> np.ndarray:
     """Of the tasks and seeds that both have finished: [2, pairs]."""
     both = [(t, seed) for t in TASKS for seed in ours[t] if seed in theirs[t]]
-    return np.array([[each[t][seed] for t, seed in both] for each in (ours, theirs)])
+    return np.array([[each[t][seed] for t, seed in both] for each in (ours, theirs)]).reshape(2, -1)
 
 
 def _picture(by: dict[str, ByTask]) -> Picture:

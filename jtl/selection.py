@@ -26,7 +26,8 @@ def select(runs: Sequence[Summary], validator: str) -> Summary:
     """
     if not runs:
         raise UserError(f"there is no run for {validator} to choose among")
-    return runs[choose(scores(runs, validator))]
+    # One that compares candidates has nothing to say of a single one.
+    return runs[choose(scores(runs, validator))] if len(runs) > 1 else runs[0]
 
 
 def scores(runs: Sequence[Summary], validator: str) -> list[float]:

@@ -34,6 +34,7 @@ def test_candidates_are_compared_with_each_other(runs: list[dict]) -> None:
     arrays = [{"target_probabilities": each} for each in (SURE, SURE, UNSURE)]
     assert scores(runs, "ensv") == POOL_VALIDATORS["ensv"](arrays) == [1.0, 1.0, 0.0]
     assert select(runs[1:] + runs[:1], "ensv") is runs[0]
+    assert select(runs[2:], "ensv") is runs[2]
 
 
 def test_what_cannot_be_chosen_is_said(runs: list[dict]) -> None:
