@@ -134,8 +134,8 @@ def conclude(results: Results) -> Findings:
         figures=[
             (
                 "Accuracy",
-                "Mean, deviation, and every seed.",
-                plots.method_comparison(panels, domain="test"),
+                "Mean, deviation, every seed. The line is full fine-tuning.",
+                plots.method_comparison(panels, baseline=PLAIN, domain="test"),
             )
         ],
         notes=[f"No help shown over full fine-tuning: {', '.join(useless)}."] if useless else [],

@@ -223,12 +223,18 @@ def test_accuracy_by_shots_draws_mean_and_deviation() -> None:
     assert {"probe", "from scratch"} <= set(texts(figure))
 
 
-def test_method_comparison_names_the_oracle() -> None:
+def test_method_comparison_names_the_oracle_and_draws_the_baselines_mean() -> None:
     figure = plots.method_comparison(
-        {"A → B": {"dann": [0.6, 0.62], "supervised": [0.7]}, "B → A": {"dann": [0.5]}},
+        {"A → B": {"dann": [0.6, 0.62], "supervised": [0.7]}, "B → A": {"supervised": [0.5]}},
+        baseline="dann",
         oracles=["supervised"],
     )
     drawn(figure)
+    upright = [
+        [line.get_xdata()[0] for line in axes.lines if list(line.get_ydata()) == [0, 1]]
+        for axes in figure.axes
+    ]
+    assert upright == [[pytest.approx(0.61)], []]
     assert {"supervised (oracle)", "dann", "A → B", "B → A"} <= set(texts(figure))
     assert "61.0 ± 1.4" in texts(figure) and "70.0" in texts(figure)
 

@@ -148,6 +148,7 @@ def accuracy_by_shots(results: Mapping[str, Mapping[int, Sequence[float]]]) -> "
 def method_comparison(
     results: Mapping[str, Mapping[str, Sequence[float]]],
     *,
+    baseline: str = "",
     oracles: Collection[str] = (),
     domain: str = "target",
 ) -> "Figure":
@@ -155,6 +156,7 @@ def method_comparison(
 
     Args:
       results: accuracies over seeds, by task and method.
+      baseline: the method that the others have to beat: a line goes through its mean.
       oracles: methods that saw target labels; drawn hollow and named so.
       domain: that the accuracies are of.
     """
@@ -168,6 +170,8 @@ def method_comparison(
         axes.spines["left"].set_visible(False)
         axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
         axes.set_xlabel(f"{domain} accuracy")
+        if baseline in by_method:
+            axes.axvline(float(np.mean(by_method[baseline])), color=MUTED, linewidth=1, zorder=0)
         for row, method in enumerate(methods):
             if method in by_method:
                 _comparison_row(axes, row, by_method[method], method in oracles)
