@@ -1,12 +1,14 @@
 """The classifier of a run: its blocks, its first values, and the cut below which it is frozen."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import numpy as np
 
 from jtl import partition
+from jtl.data.examples import Examples
 from jtl.features import Prefix, below
 from jtl.models import saved
 from jtl.models.backbone import Backbone
@@ -71,6 +73,43 @@ def _given(found: Backbone) -> tuple[Params, Stats]:
 
 
 @dataclass(frozen=True)
+class Embedded:
+    """A :class:`jtl.types.Pretrained`.
+
+    Attributes:
+      features: what the backbone gives.
+      begun: what its frozen blocks give.
+      trained: its other blocks.
+      weights: their parameters and statistics.
+    """
+
+    features: np.ndarray
+    begun: np.ndarray
+    trained: Blocks
+    weights: tuple[Params, Stats]
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The paths of the blocks that are trained."""
+        return tuple(path for path, _ in self.trained)
+
+    def without(self, block: str, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """For each channel of what a block returns, the features of some rows were it 0."""
+        at = self.blocks.index(block) + 1
+
+        def run(blocks: Blocks, weights: tuple[Params, Stats], inputs: jax.Array) -> jax.Array:
+            return chain(blocks).apply(*weights, inputs, train=False, rng=None)[0]
+
+        @jax.jit
+        def features(weights: tuple[Params, Stats], given: jax.Array, channel: int) -> jax.Array:
+            return run(self.trained[at:], weights, given.at[..., channel].set(0.0))
+
+        given = jax.jit(partial(run, self.trained[:at]))(self.weights, self.begun[rows])
+        for channel in range(given.shape[-1]):
+            yield np.asarray(features(self.weights, given, channel))
+
+
+@dataclass(frozen=True)
 class Network:
     """The classifier of an experiment, cut where training starts.
 
@@ -101,7 +140,19 @@ class Network:
     @property
     def embedding(self) -> Prefix:
         """The backbone as it was before training."""
-        return self._part(tuple(b for b in self.blocks if b[0].startswith("backbone/")))
+        return self._part(self._of_backbone)
+
+    def pretrained(self, examples: Examples) -> Embedded:
+        """What the backbone makes of some examples before training."""
+        features = self.embedding(examples).array()
+        trained = self._of_backbone[self.cut :]
+        begun = self.prefix(examples).array() if trained else features
+        params, stats = (below(tree, trained) for tree in self.initial)
+        return Embedded(features, begun, trained, (params, stats))
+
+    @property
+    def _of_backbone(self) -> Blocks:
+        return tuple(block for block in self.blocks if block[0].startswith("backbone/"))
 
     def _part(self, blocks: Blocks) -> Prefix:
         params, stats = (below(tree, blocks) for tree in self.initial)

@@ -108,7 +108,7 @@ def _measured(
     if made.measure is None:
         return {}
     examples = build.labelled(config, domains, made)
-    measured = made.measure(net.embedding(examples).array(), examples.known_labels())
+    measured = made.measure(net.pretrained(examples), examples.known_labels())
     return {name: jnp.asarray(value, jnp.float32) for name, value in measured.items()}
 
 

@@ -137,7 +137,7 @@ METHODS: Mapping[str, Entry] = {
     ),
     "delta": Entry(
         "jtl.methods.delta:delta",
-        {"strength": (0.32, NATURAL), "beta": (0.01, NATURAL)},
+        {"strength": (0.32, NATURAL), "beta": (0.01, NATURAL), "attention": (True, FLAG)},
         target=False,
     ),
     "bss": Entry(

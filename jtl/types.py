@@ -3,9 +3,9 @@
 Everything else in the package is a function over these. Nothing here imports jtl.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -119,6 +119,27 @@ Hyperparameters = Mapping[str, Float[jax.Array, "..."]]
 before training."""
 
 
+@runtime_checkable
+class Pretrained(Protocol):
+    """What the backbone makes of the labelled training examples before it is trained."""
+
+    @property
+    def features(self) -> np.ndarray:
+        """What it gives for them: [examples, features]."""
+        ...
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The paths of those of its blocks that are trained."""
+        ...
+
+    def without(self, block: str, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """For each channel of what a block returns: the features of some of the examples,
+        [rows, features], were that channel 0.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Scope:
     """What an objective may read besides the batch.
@@ -190,9 +211,8 @@ class Method:
         domains are as the step's phases last forwarded them, without gradients; ``scope.params``
         are the new parameters, ``scope.memory`` is the memory of the step that ends.
       hyper: the strengths and their defaults, read as ``scope.hyper[name]``.
-      measure: ``measure(features, labels) -> arrays``, before the first step, of the labelled
-        training examples: what the method has to know of them, from the features that the backbone
-        gave before training; each is read as ``scope.hyper[name]`` too.
+      measure: ``measure(pretrained, labels) -> arrays``, before the first step: what the method has
+        to know of the labelled training examples; each is read as ``scope.hyper[name]`` too.
       oracle: trained on target labels, to be reported apart.
     """
 
@@ -201,7 +221,7 @@ class Method:
     remember: Callable[[Params, jax.Array], Params] = _nothing
     update_memory: Callable[[Any, Any, Scope], Params] = _unchanged
     hyper: Mapping[str, float] = field(default_factory=dict)
-    measure: Callable[[np.ndarray, np.ndarray], Mapping[str, Array]] | None = None
+    measure: Callable[[Pretrained, np.ndarray], Mapping[str, Array]] | None = None
     oracle: bool = False
 
 

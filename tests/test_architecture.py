@@ -22,6 +22,7 @@ LAYERS = (
         "metrics",
         "transferability",
         "relationship",
+        "attention",
         "sharding",
         "log",
         "manifest",

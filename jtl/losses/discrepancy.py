@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Bool, Float
 
 from jtl.errors import UserError, nearest
@@ -166,7 +167,7 @@ def _require_positive_widths(name: str, widths: Array | None) -> None:
     if jnp.ndim(widths) != 1 or not len(widths):
         raise UserError(f"{name}: bandwidths {list(jnp.shape(widths))}, expected [kernels]")
     # While tracing they are no numbers yet.
-    if not isinstance(widths, jax.core.Tracer) and not (np.asarray(widths) > 0).all():
+    if not isinstance(widths, Tracer) and not (np.asarray(widths) > 0).all():
         raise UserError(f"{name}: bandwidths are {np.asarray(widths)}, must be greater than 0")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jtl import losses, relationship
 from jtl.errors import UserError, nearest
 from jtl.models import heads
-from jtl.types import Array, Method, Params, Phase, Scope, Source, Target, Terms
+from jtl.types import Array, Method, Params, Phase, Pretrained, Scope, Source, Target, Terms
 
 FORMS = ("calibrated", "direct")
 
@@ -49,8 +49,8 @@ def co_tuning(*, pretrained_head: Params, form: str = "calibrated") -> Method:
         raise UserError(f"method.form: there is no {form!r}; {nearest(form, FORMS)}")
     head = heads.pretrained(pretrained_head)
 
-    def measure(features: np.ndarray, labels: np.ndarray) -> Mapping[str, Array]:
-        logits, _ = head.apply(pretrained_head, {}, features, train=False, rng=None)
+    def measure(pretrained: Pretrained, labels: np.ndarray) -> Mapping[str, Array]:
+        logits, _ = head.apply(pretrained_head, {}, pretrained.features, train=False, rng=None)
         said = np.asarray(jax.nn.softmax(logits))
         if form == "direct":
             return {"relationship": relationship.direct(said, labels)}

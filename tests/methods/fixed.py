@@ -1,7 +1,7 @@
 """A fixed batch, what an objective makes of it, and the papers' formulas in float64 NumPy."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,20 @@ TARGET = Target(
     logits=2 * draw(8, CLASSES),
     layers={},
 )
+
+
+class Known(NamedTuple):
+    """A pretrained backbone; a block of it that is trained gives the features as they are."""
+
+    features: np.ndarray
+    blocks: tuple[str, ...] = ()
+
+    def without(self, block: str, rows: np.ndarray) -> Iterator[np.ndarray]:
+        assert block in self.blocks
+        for channel in range(self.features.shape[1]):
+            left = self.features[rows].copy()
+            left[:, channel] = 0
+            yield left
 
 
 def scope(

@@ -82,6 +82,23 @@ def test_delta_is_the_mean_squared_distance_of_each_channel_over_positions() -> 
     assert inputs is SOURCE.inputs and params["backbone"] is START["backbone"]
 
 
+def test_delta_weighs_channels_by_what_was_measured_of_their_block() -> None:
+    method = build("delta")
+    weights = {"backbone/stage1": softmax(draw(1, 5))[0], "backbone/dense": softmax(draw(1, 6))[0]}
+    scope = fixed.scope(
+        method, memory=remembered(method), forward=lambda *_: Outputs(None, None, OLD_IMAGES)
+    )
+    scope = dataclasses.replace(scope, params=PARAMS, hyper={**scope.hyper, **weights})
+    _, terms = method.phases[0].objective(SOURCE._replace(layers=IMAGES), NOTHING, scope)
+    moved = np.zeros(8)
+    for name, weight in weights.items():
+        squared = (float64(IMAGES[name]) - float64(OLD_IMAGES[name])) ** 2
+        squared = squared.reshape(8, -1, len(weight)).mean(axis=1)  # over positions
+        moved += squared @ (len(weight) * weight)
+    assert_close(terms["moved"], moved.mean())
+    assert build("delta", attention=False).measure is None
+
+
 def test_delta_without_a_trained_block_of_the_backbone_says_so() -> None:
     method = build("delta")
     outputs = Outputs(SOURCE.features, SOURCE.logits, {"bottleneck": draw(8, 4)})
@@ -133,7 +150,7 @@ def test_the_relationship_is_of_what_the_old_head_says_of_the_labelled_examples(
 def measured(form: str, features: np.ndarray, labels: np.ndarray) -> Any:
     method = build("co_tuning", pretrained_head=HEAD, form=form)
     assert method.measure is not None
-    return method.measure(features, labels)["relationship"]
+    return method.measure(fixed.Known(features), labels)["relationship"]
 
 
 def test_one_label_a_class_cannot_be_calibrated() -> None:
