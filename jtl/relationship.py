@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jtl.errors import UserError
+from jtl.metrics.checks import check_probabilities
 
 Probabilities = Float[np.ndarray, "examples source_classes"]
 Labels = Int[np.ndarray, " examples"]
@@ -132,13 +133,11 @@ def _log_softmax(logits: Float[np.ndarray, "rows classes"]) -> Float[np.ndarray,
 def _check(
     name: str, probabilities: np.ndarray, labels: np.ndarray, *, every: bool = True
 ) -> tuple[Probabilities, Labels]:
-    p, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
-    if p.ndim != 2 or labels.shape != p.shape[:1] or len(labels) == 0:
+    p, labels = check_probabilities(probabilities, f"{name}: probabilities"), np.asarray(labels)
+    if labels.shape != p.shape[:1]:
         raise UserError(f"{name}: probabilities {p.shape} for labels {labels.shape}")
     if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
         raise UserError(f"{name}: labels must be integers from 0")
-    if not (p >= 0).all() or np.abs(p.sum(axis=1) - 1).max() > 1e-3:
-        raise UserError(f"{name}: rows of probabilities must be distributions; apply softmax")
     absent = np.flatnonzero(np.bincount(labels) == 0)
     if every and len(absent):
         raise UserError(f"{name}: class {absent[0]} has no example, so nothing is known of it")

@@ -109,7 +109,7 @@ def test_the_scale_is_that_of_least_log_loss() -> None:
         (lambda: direct(P, LABELS - 1), "integers from 0"),
         (lambda: direct(P, LABELS * 2), "class 1 has no example"),
         (lambda: direct(P * 3, LABELS), "apply softmax"),
-        (lambda: direct(P * np.nan, LABELS), "apply softmax"),
+        (lambda: direct(P * np.nan, LABELS), "not finite"),
         (lambda: calibrated(P, LABELS, HELD[:, :3] * 0 + 1 / 3, HELD_LABELS), "4 source classes"),
         (lambda: calibrated(P, LABELS * 0, HELD, HELD_LABELS), "at least two classes"),
         (lambda: calibrated(P, LABELS, HELD, HELD_LABELS + 1), "label 3 is not among"),

@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jtl.errors import UserError
+from jtl.metrics.checks import check_probabilities
 from jtl.transferability._checks import Labels, as_integers, as_matrix
 
 
@@ -32,8 +33,7 @@ def leep(
     -0.6931
     """
     p, labels = as_matrix("leep: source_probabilities", source_probabilities, labels)
-    if (p < 0).any() or np.abs(p.sum(axis=1) - 1).max() > 1e-3:
-        raise UserError("leep: rows of source_probabilities must be distributions; apply softmax")
+    check_probabilities(p, "leep: source_probabilities")
     _, classes = np.unique(labels, return_inverse=True)
     joint = np.zeros((classes.max() + 1, p.shape[1]))
     np.add.at(joint, classes, p / len(p))
