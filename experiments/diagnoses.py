@@ -90,20 +90,26 @@ def conclude(results: Results) -> Findings:
     for key, case in CASES.items():
         accuracies[" ".join(key).removesuffix(f" {PLAIN}")] = values(results, key)
         ends = [_last(Path(run["folder"]), case.term) for run in results[key].values()]
-        told = f"{statistics.mean(ends):.3g} \u00b1 {statistics.stdev(ends):.2g}"
+        scores = [run["validators"]["information_maximization"] for run in results[key].values()]
         cells = (
             spread(values(results, key, split=split)) for split in ("target_test", "source_test")
         )
-        rows.append([*key, *cells, case.term.split("/")[-1], told])
+        term = case.term.split("/")[-1]
+        rows.append([*key, *cells, _plain_spread(scores), term, _plain_spread(ends)])
     figure = plots.method_comparison({"Google to Twitter": accuracies}, baseline="source-only")
     return Findings(
         answer="What each one needs is in docs/methods.md.",
-        columns=["method", "variant", "target, %", "source, %", "term", "at the end"],
+        columns=["method", "variant", "target, %", "source, %", "score", "term", "at the end"],
         rows=rows,
         figures=[
             ("Target accuracy", "Mean, deviation, every seed. The line is source-only.", figure)
         ],
     )
+
+
+def _plain_spread(numbers: list[float]) -> str:
+    """Mean and standard deviation, as they are."""
+    return f"{statistics.mean(numbers):.3g} ± {statistics.stdev(numbers):.2g}"
 
 
 def _last(folder: Path, term: str) -> float:

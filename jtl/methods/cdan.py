@@ -31,8 +31,8 @@ def cdan(
       classes: width of its output.
       width: width of the discriminator's two hidden layers.
       entropy: whether certain predictions count more in the domain loss (CDAN+E).
-      detach: whether the features alone maximise the domain loss. So it is in the authors' code of
-        2019 and what follows it, not in the paper. The discriminator then knows the source by the
+      detach: whether the features alone maximise the domain loss. So it is in the authors' PyTorch
+        code and what follows it, not in the paper. The discriminator then knows the source by the
         confidence of its predictions, which nothing hides: ``docs/methods.md``.
       widest: a wider outer product is projected by two random matrices, which the memory keeps.
       projections: the width it is projected to; 1024 in the authors' code.
