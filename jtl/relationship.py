@@ -97,8 +97,9 @@ def calibrated(
     weights = fits[int(np.argmax(right))]
     weights = weights * _scale(held @ weights, held_labels)
     marginal = np.concatenate([p, held]).mean(axis=0)
-    joint = np.exp(_log_softmax(weights)).T * marginal
-    return joint / joint.sum(axis=1, keepdims=True)
+    with np.errstate(divide="ignore"):  # of a source class that is never predicted
+        log_joint = _log_softmax(weights).T + np.log(marginal)
+    return np.exp(_log_softmax(log_joint))
 
 
 def _fit(

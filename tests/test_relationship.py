@@ -101,6 +101,20 @@ def test_the_scale_is_that_of_least_log_loss() -> None:
     np.testing.assert_allclose(relationship._scale(logits, labels), best, rtol=1e-5)
 
 
+def test_a_label_that_no_source_class_predicts_has_a_relationship_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of weights so sure that its probability is 0 in float64, given any source class."""
+    rng = np.random.default_rng(0)
+    labels = np.array([0, 1] * 20 + [2] * 3)
+    p = rng.dirichlet(np.ones(2), len(labels)) * 0.1 + 0.9 * np.eye(2)[labels % 2]
+    p = np.pad(p, ((0, 0), (0, 1)))  # and a source class that is never predicted
+    monkeypatch.setattr(relationship, "_scale", lambda *given: 1e5)
+    found = calibrated(p, labels, p, labels)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    assert np.all(found[:, 2] == 0)
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
