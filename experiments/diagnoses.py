@@ -27,23 +27,23 @@ class Case(NamedTuple):
 
     config: str
     term: str
-    changes: dict[str, Any] = {}  # noqa: RUF012 (never written to)
+    changes: tuple[tuple[str, Any], ...] = ()
 
 
 NORMED: Key = ("source-only", "batch-norm")
 CASES: dict[Key, Case] = {
     ("source-only", PLAIN): Case("source_only", "loss"),
-    NORMED: Case("source_only", "loss", {"model.norm": "batch"}),
+    NORMED: Case("source_only", "loss", (("model.norm", "batch"),)),
     ("dann", PLAIN): Case("dann", "domain"),
     ("cdan", PLAIN): Case("cdan", "domain"),
-    ("cdan", "detached"): Case("cdan", "domain", {"method.detach": True}),
+    ("cdan", "detached"): Case("cdan", "domain", (("method.detach", True),)),
     ("afn", PLAIN): Case("afn", "task"),
-    ("afn", "layer-norm"): Case("afn", "task", {"model.norm": "layer"}),
+    ("afn", "layer-norm"): Case("afn", "task", (("model.norm", "layer"),)),
     ("mcd", PLAIN): Case("mcd", "split_heads/discrepancy"),
-    ("mcd", "dropout"): Case("mcd", "split_heads/discrepancy", {"model.dropout": 0.5}),
+    ("mcd", "dropout"): Case("mcd", "split_heads/discrepancy", (("model.dropout", 0.5),)),
     ("entropy-minimisation", PLAIN): Case("entropy_minimization", "entropy"),
     ("tent", PLAIN): Case("tent", "entropy"),
-    ("tent", "1000-steps"): Case("tent", "entropy", {"steps": STEPS}),
+    ("tent", "1000-steps"): Case("tent", "entropy", (("steps", STEPS),)),
 }
 PROTOCOL = (
     "The emoji of Google, labelled, and of Twitter, unlabelled; an ImageNet-pretrained "
@@ -76,10 +76,9 @@ def config(method: str, variant: str, seed: int) -> ConfigDict:
     if made.method.name in ("dann", "cdan"):
         made.method.width = WIDTH
     made.seed = made.data.split_seed = seed
-    for name, value in case.changes.items():
-        *sections, key = name.split(".")
-        section = made[sections[0]] if sections else made
-        section[key] = value
+    for name, value in case.changes:
+        section, _, key = name.rpartition(".")
+        (made[section] if section else made)[key] = value
     made.eval_every = made.checkpoint_every = made.steps
     return made
 

@@ -14,9 +14,9 @@ if _OWNED:
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import hypothesis  # noqa: E402 (after the environment that jax reads)
-import jax  # noqa: E402
-import pytest  # noqa: E402
-import quick_compiles  # noqa: E402
+import jax  # noqa: E402 (the same)
+import pytest  # noqa: E402 (the same)
+import quick_compiles  # noqa: E402 (the same)
 
 DEVICES = 8
 
