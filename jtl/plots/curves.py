@@ -171,7 +171,7 @@ def method_comparison(
         axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
         axes.set_xlabel(f"{domain} accuracy")
         if baseline in by_method:
-            axes.axvline(float(np.mean(by_method[baseline])), color=MUTED, linewidth=1, zorder=0)
+            axes.axvline(float(np.mean(by_method[baseline])), color=MUTED, alpha=0.4, zorder=0)
         for row, method in enumerate(methods):
             if method in by_method:
                 _comparison_row(axes, row, by_method[method], method in oracles)
