@@ -15,6 +15,7 @@ from jtl.losses._numerics import (
     require_positive,
     row_norms,
 )
+from jtl.losses._spectrum import singular_values
 from jtl.types import Array
 
 
@@ -123,8 +124,7 @@ def batch_spectral_penalty(
     """
     features, _ = masked_batch("batch_spectral_penalty: features", features, where, axis_name)
     _require_count("batch_spectral_penalty", k, features)
-    # Of singular values alone, JAX's derivative is u v^T: finite for equal and for zero ones.
-    return jnp.sum(jnp.linalg.svd(features, compute_uv=False)[:k] ** 2)
+    return jnp.sum(singular_values(features)[:k] ** 2)
 
 
 def batch_spectral_shrinkage(
@@ -159,7 +159,7 @@ def batch_spectral_shrinkage(
     """
     features, mask = masked_batch("batch_spectral_shrinkage: features", features, where, axis_name)
     _require_count("batch_spectral_shrinkage", k, features)
-    singular = jnp.linalg.svd(features, compute_uv=False)
+    singular = singular_values(features)
     # Rows that do not count add singular values of 0 at the end, which are not the features'.
     existing = jnp.minimum(mask.sum(), features.shape[1])
     place = jnp.arange(len(singular))

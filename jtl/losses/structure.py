@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from jtl.losses._numerics import AxisName, masked_batch, masked_mean, require_positive, x_log_x
+from jtl.losses._spectrum import singular_values
 from jtl.losses.classification import entropy
 from jtl.types import Array
 
@@ -112,7 +113,7 @@ def batch_nuclear_norm(
     """
     logits, mask = masked_batch("batch_nuclear_norm: logits", logits, where, axis_name)
     predictions = jnp.where(mask[:, None], jax.nn.softmax(logits), 0.0)
-    singular = jnp.linalg.svd(predictions, compute_uv=False)
+    singular = singular_values(predictions)
     # A singular value of 0 has any slope from -1 to 1: rounding must not choose it.
     rounding = jnp.finfo(jnp.float32).eps * max(logits.shape) * singular[0]
     kept = jnp.where(singular <= rounding, 0.0, singular)
