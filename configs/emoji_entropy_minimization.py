@@ -3,7 +3,7 @@
 ./launch.sh configs/emoji_entropy_minimization.py            # google to twitter
 ./launch.sh configs/emoji_entropy_minimization.py:twitter    # twitter to google
 
-Target accuracy of the first command: not run yet.
+Target accuracy of the first command: 49.6 % (95 % interval 45.4 to 54.0), one run on one cpu.
 """
 
 from typing import Literal

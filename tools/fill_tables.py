@@ -86,7 +86,8 @@ def no_result(file: Path, folder: Path) -> str:
 
 def in_table(table: str, keys: list[str]) -> str:
     """The cell of a row, named by its first cell, and a column."""
-    rows = [[cell.strip() for cell in line.strip("| \n").split("|")] for line in table.splitlines()]
+    # Cells at the end of a row may be empty.
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
     row, column = keys
     by_name = {cells[0]: dict(zip(rows[0], cells, strict=True)) for cells in rows}
     return by_name[row][column]
