@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jtl import configuration, execution, prepare, runtime, sharding, train
+from jtl import configuration, execution, prepare, runtime, sharding
 from jtl.data.batches import stretch_indices
 from jtl.types import Batch, Labelled, Params, TrainState, Unlabelled
 
@@ -27,22 +27,25 @@ class Training:
         self.config, _ = configuration.load(str(CONFIG))
         self.run = run = prepare.prepare(self.config, Path())
         labelled, target = run.labelled, run.stored.target_train
-        self.sets = Batch(
-            Labelled(np.asarray(labelled.inputs), labelled.known_labels()),
-            Unlabelled(np.asarray(target.inputs)),
-        )
+        assert target is not None, f"{CONFIG} names a target"
+        self.source = Labelled(np.asarray(labelled.inputs), labelled.known_labels())
+        self.target = Unlabelled(np.asarray(target.inputs))
         self.devices = sharding.mesh()
         training = run.stages[0].training
         whole = sharding.replicated(self.devices)
         init = jax.jit(training.init, out_shardings=whole)
         self.state: TrainState = init(self.config.seed, run.hyper, run.net.start())
         self._run = execution.from_memory(
-            training.step, self.sets, self.choose, run.hyper, self.devices
+            training.step,
+            Batch(self.source, self.target),
+            self.choose,
+            run.hyper,
+            self.devices,
         )
 
     def choose(self, start: int, count: int) -> execution.Choice:
         """The positions of the examples of a stretch of steps."""
-        sizes = {"source": len(self.sets.source.inputs), "target": len(self.sets.target.inputs)}
+        sizes = {"source": len(self.source.inputs), "target": len(self.target.inputs)}
         seed, batch = self.config.seed, self.config.batch_size
         return execution.Choice(
             *(stretch_indices(seed, start, count, n, batch, name) for name, n in sizes.items())
@@ -51,8 +54,8 @@ class Training:
     def advance(self, start: int, count: int) -> np.ndarray:
         """Trains; returns the loss of every step."""
         losses = []
-        for first in range(start, start + count, train.LONGEST_STRETCH):
-            length = min(train.LONGEST_STRETCH, start + count - first)
+        for first in range(start, start + count, execution.LONGEST_STRETCH):
+            length = min(execution.LONGEST_STRETCH, start + count - first)
             self.state, metrics = self._run(self.state, first, length)
             losses.append(np.asarray(metrics["loss"]))
         jax.block_until_ready(self.state)
@@ -70,6 +73,7 @@ class Training:
     def settings(self) -> dict[str, Any]:
         """What PyTorch must know of the config."""
         optimizer, preprocess = self.config.optimizer, self.run.net.backbone.preprocess
+        assert preprocess is not None, f"{CONFIG} trains on images"
         return {
             "classes": len(self.run.domains.source_train.classes),
             "mean": preprocess.mean[0],
@@ -84,9 +88,9 @@ class Training:
     def task(self) -> dict[str, Any]:
         """The fields of :class:`dann_torch.Task`."""
         return {
-            "source": self.sets.source.inputs,
-            "labels": self.sets.source.labels,
-            "target": self.sets.target.inputs,
+            "source": self.source.inputs,
+            "labels": self.source.labels,
+            "target": self.target.inputs,
             "settings": self.settings(),
         }
 

@@ -22,7 +22,8 @@ def singular_values(
 
 @sequential_vmap
 def _decomposed(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    return jnp.linalg.svd(matrix, full_matrices=False)
+    left, values, right = jnp.linalg.svd(matrix, full_matrices=False)
+    return left, values, right
 
 
 @singular_values.defjvp
