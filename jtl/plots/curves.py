@@ -162,9 +162,10 @@ def method_comparison(
     """
     methods = list(dict.fromkeys(method for by in results.values() for method in by))
     figure = new_figure(10, 1.3 + 0.48 * len(methods))
-    panels = figure.subplots(1, len(results), sharey=True, sharex=True, squeeze=False)[0]
+    panels = figure.subplots(1, len(results), sharey=True, squeeze=False)[0]
     for axes, (task, by_method) in zip(panels, results.items(), strict=True):
-        axes.set_title(task)
+        axes.set_title(task.replace(", ", "\n"))
+        axes.margins(x=0.3)  # for the numbers of the outermost
         axes.grid(axis="x")
         axes.grid(visible=False, axis="y")
         axes.spines["left"].set_visible(False)
