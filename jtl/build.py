@@ -144,7 +144,7 @@ def network(config: ConfigDict, found: Backbone, start: Start, made: Method) -> 
     extra = _own_parameters(made)
     if registry.METHODS[config.method.name].statistics:
         _require_moving_statistics(config, *initial)
-    rules = [config.partition, *(later for _, later in config.unfreeze)]
+    rules = [rules for _, rules in _partitions(config)]
     cut = 0
     if config.data.augment == "none":
         cut = frozen_blocks(start.blocks, initial[0] | extra, rules)
@@ -152,7 +152,7 @@ def network(config: ConfigDict, found: Backbone, start: Start, made: Method) -> 
 
 
 def _require_moving_statistics(config: ConfigDict, params: Params, stats: Params) -> None:
-    training = partition.training_modules(partition.label(params, config.partition))
+    training = partition.training_modules(partition.label(params, _partitions(config)[0][1]))
     if not any(training(path.rpartition("/")[0]) for path, _ in partition.walk(stats)):
         raise UserError(
             f"method.name: {config.method.name} moves the statistics of batch norms, and none "
@@ -191,9 +191,18 @@ def stages(config: ConfigDict, net: Network, made: Method) -> tuple[Stage, ...]:
         )
         return Stage(round(start * config.steps), make_training(recipe))
 
-    return tuple(
-        stage(start, rules) for start, rules in [(0.0, config.partition), *config.unfreeze]
-    )
+    return tuple(stage(start, rules) for start, rules in _partitions(config))
+
+
+def _partitions(config: ConfigDict) -> list[tuple[float, partition.Rules]]:
+    """The rules of each stage, and when it starts; for vectors without those for a backbone."""
+    given = [(0.0, config.partition), *config.unfreeze]
+    if not config.model.backbone.startswith("features:"):
+        return given
+    return [
+        (start, tuple(rule for rule in rules if not rule[0].startswith("backbone/")))
+        for start, rules in given
+    ]
 
 
 def _still_deciding(rules: partition.Rules, net: Network, made: Method) -> partition.Rules:

@@ -17,12 +17,14 @@ that is finished. A mistake in the command or the config is one line, with exit 
 
 import importlib.util
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import FrameType
+from typing import Any, NamedTuple, NoReturn
 
 import jtl
 from jtl import cluster
@@ -51,7 +53,21 @@ class Command(NamedTuple):
 
 def console() -> None:
     """The entry point of the installed ``jtl`` command."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as a shell has it for what it detaches
+            signal.signal(number, _stop)
     sys.exit(main(sys.argv[1:]))
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    """Leaves at once: before or after training, which handles signals itself, nothing is lost.
+
+    An exception instead could be caught on its way, by a library that is being imported, say.
+    """
+    del frame
+    if cluster.is_main():
+        os.write(2, b"jtl: interrupted; the same command goes on\n")
+    os._exit(128 + number)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -62,9 +78,6 @@ def main(argv: Sequence[str]) -> int:
         if cluster.is_main():  # the other processes of a job say the same
             print("jtl: error: " + " ".join(str(error).split()), file=sys.stderr)
         return 2
-    except KeyboardInterrupt:  # before or after training, which handles it itself
-        print("jtl: interrupted; the same command goes on", file=sys.stderr)
-        return 130
     except Exception as error:
         # A device without memory says so in an error of XLA's.
         exhausted = isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error)

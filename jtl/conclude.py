@@ -211,7 +211,7 @@ def pictures(
         split: (predictions.probabilities, getattr(run.stored, split).labels)
         for split, predictions in predicted.items()
     }
-    curves = "Held-out accuracy is shown, never used: nothing was chosen by the target's."
+    curves = "Held-out accuracy is shown, never used: nothing was chosen by it."
     yield "While it trained", curves, plots.learning_curves(_losses(run))
     yield from _validators(run)
     if curve:
@@ -226,11 +226,17 @@ def pictures(
     caption = "Each row is what the examples are, each column what they were taken for."
     yield "What is taken for what", caption, plots.confusion_matrices(scored, classes)
     split = list(scored)[-1]
-    caption = f"The most confident mistakes on {split.replace('_', ' ')} examples, and some right."
+    caption = (
+        f"The most confident mistakes on {split.replace('_', ' ')} examples, the first two of each "
+        "kind before others, and some right."
+    )
     images = getattr(run.domains, split).inputs
     if images[0].ndim == 3:
         yield "Worst mistakes", caption, plots.example_grid(images, *scored[split], classes)
-    caption = "How often the model is right when it says how sure it is."
+    caption = (
+        "How often the model is right when it says how sure it is. Pale bars are of fewer than ten "
+        "examples."
+    )
     yield "Is its confidence earned?", caption, plots.reliability_diagram(scored)
 
 
@@ -250,8 +256,8 @@ def _validators(run: Run) -> Iterator[Picture]:
     accuracies = [by_step["target_test"][step]["accuracy"] for step in steps]
     names = [f"step {step:,}" for step in steps]
     caption = (
-        "The step that each validator, which reads no target label, would have chosen. The best "
-        "one is known to an oracle alone."
+        "The step that each validator, which reads no target label, would have chosen "
+        "(docs/validators.md says what each is). The best one is known to an oracle alone."
     )
     figure = plots.validator_choices(scores, accuracies, names)
     yield "Choosing a step without target labels", caption, figure
@@ -272,7 +278,8 @@ def _feature_map(run: Run, predicted: Predicted, classes: tuple[str, ...]) -> An
     labels = source.known_labels(), target.known_labels()
     before = [embed(examples).array() for examples in (source, target)]
     after = [predicted[split].features for split in ("source_test", "target_test")]
-    features = {"before: the backbone as it came": before, "after: the input of the head": after}
+    came = "the vectors" if run.config.model.backbone.startswith("features:") else "the backbone"
+    features = {f"before: {came} as it came": before, "after: the input of the head": after}
     stages = {
         name: plots.Domains(source, labels[0], target, labels[1])
         for name, (source, target) in features.items()

@@ -144,7 +144,9 @@ class Progress:
             self._draw(now)
 
     def message(self, text: str) -> None:
-        """Prints a line of its own above the live one."""
+        """Prints a line of its own: above the live one, or below the last of the plain ones."""
+        if not self._live and self._drawn_step != self._step:
+            self._draw(self._clock())
         if self._live:
             self._stream.write("\r" + " " * self._width + "\r")
         self._stream.write(text + "\n")
@@ -240,7 +242,8 @@ def final_table(summary: Mapping[str, Any], report: str | os.PathLike[str]) -> s
         if split in summary
     ]
     speed = f"{summary['steps']:,} steps, {summary['examples_per_second']:,.0f} examples/s"
-    rows.append(("training time", f"{duration(summary['train_seconds'])} ({speed})"))
+    seconds = duration(summary["train_seconds"])
+    rows.append(("training time", f"{seconds} ({speed}, evaluation apart)"))
     rows.append(("report", os.fspath(report)))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)

@@ -144,7 +144,8 @@ def _cards(summary: Mapping[str, Any]) -> str:
             span = f"95 % interval {100 * metric['low']:.1f} to {100 * metric['high']:.1f}"
             cards.append((f"{name} accuracy", f"{100 * metric['value']:.1f} %", span))
     speed = f"{summary['steps']:,} steps, {summary['examples_per_second']:,.0f} examples a second"
-    cards.append(("Training time", duration(summary["train_seconds"]), speed))
+    seconds = duration(summary["train_seconds"])
+    cards.append(("Training time, evaluation apart", seconds, speed))
     cards.append(("Method", str(summary["method"]), f"seed {summary['seed']}"))
     html = "".join(
         f'<div class="card"><span>{escape(name)}</span><b>{escape(value)}</b>'

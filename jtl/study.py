@@ -99,6 +99,7 @@ def run(study: Study, folder: Path) -> int:
             "mpirun"
         )
     for place, config in study.needs.items():
+        print(f"The runs start from {place}:", flush=True)
         code = train.run(_complete(config, place), Path(place))
         if code:
             return code

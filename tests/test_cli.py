@@ -1,6 +1,7 @@
 """The command line: every mistake is one line, exit code 2, before JAX starts."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -457,15 +458,20 @@ def test_what_breaks_one_process_of_a_job_ends_it_without_a_farewell(
     assert codes == [1, 1, 2]
 
 
-def test_an_interrupt_outside_training_is_one_line(
-    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_outside_training_is_one_line_even_where_exceptions_are_swallowed(
+    here: Path, number: signal.Signals
 ) -> None:
-    def interrupted(*arguments: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(configuration, "load", interrupted)
-    assert cli.main(["config.py"]) == 130
-    assert capsys.readouterr().err == "jtl: interrupted; the same command goes on\n"
+    (here / "caught.py").write_text(
+        "import os\ntry:\n"
+        f"    os.kill(os.getpid(), {number})\n"
+        "    raise RuntimeError('it went on')\n"
+        "except KeyboardInterrupt:\n    pass\n"
+    )
+    command = [sys.executable, "-m", "jtl", "caught.py"]
+    ended = subprocess.run(command, cwd=here, capture_output=True, text=True)
+    assert ended.returncode == 128 + number
+    assert ended.stderr == "jtl: interrupted; the same command goes on\n"
 
 
 @pytest.mark.parametrize(

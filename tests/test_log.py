@@ -280,7 +280,7 @@ def test_the_final_table_tells_both_accuracies_the_time_and_the_report() -> None
     assert table.splitlines() == [
         "target accuracy  61.2 % (95 % interval 58.2 to 64.2)",
         "source accuracy  80.0 % (95 % interval 77.0 to 83.0)",
-        "training time    1:15 (3,000 steps, 5,106 examples/s)",
+        "training time    1:15 (3,000 steps, 5,106 examples/s, evaluation apart)",
         f"report           runs{os.sep}a{os.sep}report.html",
     ]
 

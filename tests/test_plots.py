@@ -176,6 +176,17 @@ def test_the_worst_mistakes_come_first() -> None:
     assert "The worst mistakes (of 3)" in said and said.count("is dog") == 2
 
 
+def test_two_mistakes_of_a_kind_are_shown_before_others_get_their_turn() -> None:
+    sure = np.array([0.9, 0.8, 0.7, 0.6])
+    probabilities = np.stack([sure, 1 - sure, np.zeros(4)], axis=1)
+    labels = np.array([1, 1, 1, 2])
+    images = np.stack([np.full((4, 4, 3), 60 * k, np.uint8) for k in range(4)])
+    figure = plots.example_grid(images, probabilities, labels, ("cat", "dog", "cow"))
+    drawn(figure)
+    shown = [int(axes.images[0].get_array().max()) for axes in figure.axes if axes.images]
+    assert shown == [0, 60, 180, 120]
+
+
 @pytest.mark.parametrize("shape", [(8, 8), (8, 8, 1), (8, 8, 3)])
 def test_grey_and_colour_images_are_shown(shape: tuple[int, ...]) -> None:
     images = np.zeros((20, *shape), np.uint8)

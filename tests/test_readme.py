@@ -166,6 +166,12 @@ def test_the_choices_of_a_key_are_all_named() -> None:
         assert set(choices) <= set(coded(table[key])), key
 
 
+def test_the_reference_is_what_the_docstrings_say() -> None:
+    """``python tools/write_reference.py`` renews it."""
+    tool = configuration.read_file(ROOT / "tools" / "write_reference.py")
+    assert (ROOT / "docs" / "reference.md").read_text(encoding="utf-8") == tool["reference"]()
+
+
 def test_the_forms_of_data_and_backbones_are_those_of_the_registry() -> None:
     table = rows(section("README.md", "## Your own data"))
     assert {coded(row[0])[0].partition(":")[0] for row in table} == set(registry.DATA)

@@ -279,6 +279,13 @@ def test_a_partition_that_decides_nothing_is_refused(data, tmp_path) -> None:
         train.run(made, tmp_path)
 
 
+def test_vectors_have_no_backbone_and_rules_for_one_are_left_out(data, tmp_path) -> None:
+    made = runs.config(data, steps=2, eval_every=2, checkpoint_every=2)
+    made.partition = (("backbone/.*", "freeze"), *made.partition)
+    assert made.model.backbone == "features:6"
+    assert train.run(made, tmp_path) == 0
+
+
 def test_vectors_of_another_width_are_refused(data, tmp_path) -> None:
     made = runs.config(data)
     made.model.backbone = "features:7"

@@ -1,7 +1,9 @@
 """``folder:DIR``: a directory of image files."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
@@ -41,8 +43,11 @@ def load(
         raise UserError(f"{name}: is a file; name the directory that holds the images")
     if preprocess is None:
         raise UserError(f"{name}: holds images; choose a backbone that takes images")
-    found, notes = _find(name, root)
-    classes = _classes(name, root, found)
+    try:
+        found, notes = _find(name, root)
+        classes = _classes(name, root, found)
+    except OSError as error:
+        raise UserError(f"{name}: {error.filename} cannot be read ({error.strerror})") from error
     notes += _missing_tests(classes, found)
     names = tuple(path.relative_to(root).as_posix() for path in found.paths)
     files = Files(tuple(found.paths), names, preprocess)
@@ -113,7 +118,7 @@ def _collect(
     folder: Path, label: str, split: str, found: Found, others: list[Path], *, deep: bool = True
 ) -> None:
     """Adds the images in ``folder`` (and below it, if ``deep``) to ``found``."""
-    for path in sorted(folder.rglob("*") if deep else folder.iterdir()):
+    for path in sorted(_below(folder) if deep else folder.iterdir()):
         if not path.is_file() or path.name.startswith("."):
             continue
         if path.suffix.lower() not in SUFFIXES:
@@ -122,6 +127,14 @@ def _collect(
         found.paths.append(path)
         found.classes.append(label)
         found.splits.append(split)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    def stop(error: OSError) -> NoReturn:
+        raise error
+
+    for parent, _, names in os.walk(folder, onerror=stop):
+        yield from (Path(parent, name) for name in names)
 
 
 def _classes(name: str, root: Path, found: Found) -> tuple[str, ...]:

@@ -76,7 +76,7 @@ def check_same_classes(source: Examples, target: Examples) -> Examples:
         missing = [name for name in one.classes if name not in other.classes]
         if missing:
             raise UserError(
-                f"{other.name}: lacks class {', '.join(missing)} of {one.name}; "
+                f"{other.name}: {one.name} has classes that it lacks ({', '.join(missing)}); "
                 "source and target must have the same classes"
             )
     order = np.array([source.classes.index(name) for name in target.classes], np.int32)

@@ -163,9 +163,10 @@ def _directory(name: str, argument: str) -> Path:
     if configs:
         raise UserError(f"{name}: name a config too: {', '.join(f'{name}/{c}' for c in configs)}")
     prepared = {path.relative_to(root).parts[0] for path in root.glob("**/dataset_info.json")}
+    there = nearest(argument, prepared) if prepared else "it holds no data set at all"
     raise UserError(
         f"{name}: no such data set was prepared in {root} (set TFDS_DATA_DIR to look elsewhere); "
-        f"{nearest(argument, prepared) if prepared else 'nothing was'}"
+        f"{there}"
     )
 
 

@@ -22,7 +22,8 @@ def cross_entropy(
     (Szegedy et al., 2015, arXiv 1512.00567).
 
     Args:
-      logits: [examples, classes]; -inf excludes a class (the gradient stays finite).
+      logits: [examples, classes]; -inf excludes a class (the gradient stays finite). Label
+        smoothing wants some of every class: with it the loss is inf there.
       labels: [examples], integers from 0 to classes - 1. Any other label gives NaN, so that a
         run stops rather than learns from it.
       label_smoothing: from 0 (none) to 1, which is excluded: it would leave nothing of the labels.

@@ -73,7 +73,7 @@ def _terms_panel(axes: "Axes", curves: Mapping[str, Sequence[tuple[int, float]]]
         colour = SERIES[position % len(SERIES)]
         smooth = _smooth(values)
         axes.plot(steps, values, color=colour, alpha=0.22, linewidth=0.9)
-        axes.plot(steps, smooth, color=colour)
+        axes.plot(steps, smooth, color=colour, marker="o" if len(steps) == 1 else "")
         ends.append((steps[-1], smooth[-1], f"{words(name)} {smooth[-1]:.3g}", colour))
     finite = [v for points in curves.values() for _, v in points if np.isfinite(v)]
     if finite and min(finite) >= 0:

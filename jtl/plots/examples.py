@@ -27,6 +27,8 @@ def example_grid(
 ) -> "Figure":
     """The worst mistakes (wrong with the highest confidence) and some of the right ones.
 
+    Of one class taken for one other, two are shown before others get their turn.
+
     Args:
       images: uint8 [examples, height, width, 1 or 3], or anything that gives example i as
         ``images[i]``.
@@ -40,7 +42,8 @@ def example_grid(
     predictions = probabilities.argmax(1)
     confidence = probabilities.max(1)
     mistakes = np.flatnonzero(predictions != labels)
-    mistakes = mistakes[np.argsort(-confidence[mistakes], kind="stable")][:wrong]
+    mistakes = mistakes[np.argsort(-confidence[mistakes], kind="stable")]
+    mistakes = _varied(mistakes, labels * len(classes) + predictions)[:wrong]
     correct = np.flatnonzero(predictions == labels)
     correct = np.random.default_rng(seed).permutation(correct)[:right]
     sections = [
@@ -66,6 +69,14 @@ def example_grid(
             else:
                 _below_title(axes, "right", MUTED)
     return figure
+
+
+def _varied(mistakes: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """The first two of each kind before the next two: one picture in many copies says little."""
+    order = [
+        np.sum(kinds[mistakes[:position]] == kinds[i]) // 2 for position, i in enumerate(mistakes)
+    ]
+    return mistakes[np.argsort(order, kind="stable")]
 
 
 def _show(axes: "Axes", image: np.ndarray) -> None:

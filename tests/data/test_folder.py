@@ -1,7 +1,10 @@
 """Directories of images."""
 
+import os
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -140,6 +143,31 @@ def test_one_class_only_is_an_error(pets: Path) -> None:
 def test_images_beside_class_folders_are_an_error(pets: Path) -> None:
     write(pets / "stray.png")
     with pytest.raises(UserError, match=r"also stray.png beside them"):
+        load(pets)
+
+
+def test_a_folder_that_may_not_be_read_is_named(
+    pets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a patch, as the tests may run as one who may read everything."""
+
+    def forbidden(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "is_file", forbidden)
+    with pytest.raises(UserError, match=r"folder:.*/cat/.* cannot be read \(Permission denied\)"):
+        load(pets)
+
+
+def test_an_unreadable_class_is_not_an_empty_one(
+    pets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def walk(parent: Path, *, onerror: Callable[[OSError], None]) -> Iterator[Any]:
+        onerror(PermissionError(13, "Permission denied", str(parent)))
+        yield from ()
+
+    monkeypatch.setattr(os, "walk", walk)
+    with pytest.raises(UserError, match=r"/cat cannot be read \(Permission denied\)"):
         load(pets)
 
 

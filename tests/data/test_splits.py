@@ -207,9 +207,9 @@ def test_a_test_fraction_out_of_range_is_refused(fraction: float) -> None:
 @pytest.mark.parametrize(
     ("source_classes", "target_classes", "message"),
     [
-        (("a", "b", "c"), ("a", "b"), r"t: lacks class c of s;"),
-        (("a", "b"), ("a", "b", "c"), r"s: lacks class c of t;"),
-        (("a", "b"), ("c", "d"), r"t: lacks class a, b of s;"),
+        (("a", "b", "c"), ("a", "b"), r"t: s has classes that it lacks \(c\);"),
+        (("a", "b"), ("a", "b", "c"), r"s: t has classes that it lacks \(c\);"),
+        (("a", "b"), ("c", "d"), r"t: s has classes that it lacks \(a, b\);"),
     ],
 )
 def test_classes_that_differ_are_named(

@@ -15,6 +15,7 @@ import toys
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jtl import partition, registry
+from jtl.step import Recipe, make_training
 from jtl.types import (
     Batch,
     Hyperparameters,
@@ -64,13 +65,17 @@ def build(name: str, **settings: Any) -> Method:
     return factory(**{key: value for key, value in (sizes | settings).items() if key in accepted})
 
 
-@functools.cache
-def run(case: str) -> toys.Run:
+def recipe(case: str, axis_name: str | None = None) -> Recipe:
     name, settings = CASES[case]
     # What adapts a trained model may do so by its norms alone, which the plain one has not.
-    plain = not adapts_a_trained_model(case)
-    recipe = toys.recipe(build(name, **settings), plain=plain, rules=RULES, steps=LENGTH)
-    return toys.Run(recipe, learning_rate=LEARNING_RATE, **measured(recipe.method))
+    plain, method = not adapts_a_trained_model(case), build(name, **settings)
+    return toys.recipe(method, plain=plain, rules=RULES, steps=LENGTH, axis_name=axis_name)
+
+
+@functools.cache
+def run(case: str) -> toys.Run:
+    made = recipe(case)
+    return toys.Run(made, learning_rate=LEARNING_RATE, **measured(made.method))
 
 
 def measured(method: Method) -> dict[str, Any]:
@@ -211,6 +216,19 @@ def test_runs_vmapped_over_seeds_and_strengths_on_eight_devices_equal_single_one
     for index, state in enumerate(expected):
         assert_close(state, jax.tree.map(lambda leaf, i=index: leaf[i], ends))
     assert toys.difference(expected[0].params, expected[1].params) > 0.1
+
+
+@pytest.mark.parametrize("trained", registry.METHODS, indirect=True)
+def test_pmap_over_eight_devices_equals_one(trained: Trained) -> None:
+    """What is gathered by hand is the global batch, to every loss and penalty of every method."""
+    made = trained.run
+    training = make_training(recipe(trained.case, AXIS))
+    step = jax.pmap(training.step, axis_name=AXIS, in_axes=(0, 0, None))
+    copies = stacked(*[trained.states[0]] * DEVICES)
+    for index in range(SOME):
+        parts = jax.tree.map(lambda a: a.reshape(DEVICES, -1, *a.shape[1:]), batch(index))
+        copies, _ = step(copies, parts, made.hyper)
+    assert_close(trained.states[SOME], jax.tree.map(lambda leaf: leaf[0], copies))
 
 
 def stacked(*trees: Any) -> Any:
