@@ -43,6 +43,7 @@ CASES: dict[Key, dict[str, Any]] = {
     (EMOJI, "dann", "width-1024"): {"method.width": 1024},
     (EMOJI, "cdan", PLAIN): {},
     (EMOJI, "cdan", "width-1024"): {"method.width": 1024},
+    (EMOJI, "cdan", "as-in-config"): {"method.width": 1024, "steps": 2 * STEPS},
     (EMOJI, "cdan", "detached"): {"method.detach": True},
     (EMOJI, "afn", PLAIN): {},
     (EMOJI, "afn", "layer-norm"): {"model.norm": "layer"},

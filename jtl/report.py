@@ -211,13 +211,16 @@ def _folded(heading: str, values: Mapping[str, Any]) -> str:
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table whose cells are HTML already; the first of each row is its head."""
+    """A table whose cells are HTML already; the first of each row is its head.
+
+    A mean and its deviation stay on one line, and the table scrolls where it is too wide.
+    """
     heads = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
     head = f"<thead><tr>{heads}</tr></thead>" if columns else ""
     body = "".join(
         f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in rest) + "</tr>"
         for first, *rest in rows
-    )
+    ).replace(" ± ", "&nbsp;±&nbsp;")
     return f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>'
 
 

@@ -138,7 +138,7 @@ def test_a_study_is_escaped_and_complete(tmp_path: Path) -> None:
     page = Page(path.read_text("utf-8"))
     assert "script" not in {tag for tag, _ in page.tags} and not page.open
     assert page.text.count(HOSTILE) == 10
-    assert "61.0 ± 1.4" in page.text
+    assert "61.0\u00a0±\u00a01.4" in page.text, "on one line"
 
 
 def test_a_page_is_small(tmp_path: Path) -> None:
