@@ -15,7 +15,8 @@ from flax import nnx
 from jtl.models.adapter import from_nnx
 from jtl.models.backbone import Backbone, image_side
 from jtl.models.chain import Blocks
-from jtl.models.layers import Conv, Images, max_pool
+from jtl.models.layers import Conv, Images
+from jtl.models.max_pool import max_pool
 from jtl.types import Preprocess
 
 NAME, BATCH_NORM_NAME = "digits-convnet", "digits-convnet-bn"

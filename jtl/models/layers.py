@@ -1,12 +1,13 @@
-"""Convolutions and pooling that are quick where XLA is slow.
+"""Convolutions that are quick where XLA is slow.
 
-On CPU, XLA runs a grouped convolution at a third of the speed of other libraries (its gradient at
-a seventh), and the gradient of a pooling window as a scatter. There both are written as sums and
-maxima of shifted slices, with their gradients spelled out, and 1x1 convolutions as matrix
-products. Other platforms keep the native operation. All images are [B, H, W, C].
+On CPU, XLA runs a grouped convolution at a third of the speed of other libraries, its gradient at
+a seventh. There it is written as a sum of shifted slices, with its gradients spelled out; other
+platforms keep the native operation. 1x1 convolutions are matrix products everywhere. All images
+are [B, H, W, C].
 """
 
 import operator
+from collections.abc import Callable
 from functools import partial, reduce
 from itertools import product
 
@@ -16,8 +17,13 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Float
 
+from jtl.types import Array
+
 Images = Float[jax.Array, "batch height width channels"]
 Kernel = Float[jax.Array, "rows columns inputs outputs"]
+
+Padding = Callable[[int, int, int], tuple[int, int]]
+"""``padding(size, kernel, stride) -> (before, after)``, of one axis."""
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
@@ -34,58 +40,83 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def convolve(x: Images, kernel: Kernel, stride: int = 1) -> Images:
-    """Convolution with SAME padding: [B, H, W, I] -> [B, ceil(H/stride), ceil(W/stride), O]."""
-    return lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=_LAYOUT)
+def even_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """PyTorch's usual padding: half the kernel on either side.
+
+    >>> even_padding(128, 3, 2)
+    (1, 1)
+    """
+    del size, stride
+    return kernel // 2, kernel // 2
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def depthwise(x: Images, kernel: Kernel, stride: int = 1) -> Images:
-    """One filter a channel, SAME padding; the kernel is [k, k, 1, C] and square."""
+def convolve(x: Images, kernel: Kernel, stride: int = 1, padding: Padding = same_padding) -> Images:
+    """Convolution: [B, H, W, I] -> [B, ceil(H/stride), ceil(W/stride), O]."""
+    edges = _edges(x, kernel.shape[0], stride, padding)
+    return lax.conv_general_dilated(x, kernel, (stride, stride), edges, dimension_numbers=_LAYOUT)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def depthwise(
+    x: Images, kernel: Kernel, stride: int = 1, padding: Padding = same_padding
+) -> Images:
+    """One filter a channel: [B, H, W, C] -> [B, ceil(H/stride), ceil(W/stride), C].
+
+    The kernel is [k, k, 1, C] and square.
+    """
     return lax.platform_dependent(
         x,
         kernel,
-        cpu=partial(_shifted_depthwise, stride=stride),
-        default=partial(_native_depthwise, stride=stride),
+        cpu=partial(_shifted_depthwise, stride=stride, padding=padding),
+        default=partial(_native_depthwise, stride=stride, padding=padding),
     )
 
 
-def _depthwise_forward(x: Images, kernel: Kernel, stride: int) -> tuple[Images, tuple]:
-    return depthwise(x, kernel, stride), (x, kernel)
+def _depthwise_forward(
+    x: Images, kernel: Kernel, stride: int, padding: Padding
+) -> tuple[Images, tuple]:
+    return depthwise(x, kernel, stride, padding), (x, kernel)
 
 
-def _depthwise_backward(stride: int, saved: tuple, upstream: Images) -> tuple[Images, Kernel]:
+def _depthwise_backward(
+    stride: int, padding: Padding, saved: tuple, upstream: Images
+) -> tuple[Images, Kernel]:
     return lax.platform_dependent(
         *saved,
         upstream,
-        cpu=partial(_shifted_gradients, stride=stride),
-        default=partial(_native_gradients, stride=stride),
+        cpu=partial(_shifted_gradients, stride=stride, padding=padding),
+        default=partial(_native_gradients, stride=stride, padding=padding),
     )
 
 
 depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
 
-def _native_depthwise(x: Images, kernel: Kernel, stride: int) -> Images:
+def _native_depthwise(x: Images, kernel: Kernel, stride: int, padding: Padding) -> Images:
     return lax.conv_general_dilated(
         x,
         kernel,
         (stride, stride),
-        "SAME",
+        _edges(x, kernel.shape[0], stride, padding),
         dimension_numbers=_LAYOUT,
         feature_group_count=x.shape[-1],
     )
 
 
 def _native_gradients(
-    x: Images, kernel: Kernel, upstream: Images, stride: int
+    x: Images, kernel: Kernel, upstream: Images, stride: int, padding: Padding
 ) -> tuple[Images, Kernel]:
-    return jax.vjp(partial(_native_depthwise, stride=stride), x, kernel)[1](upstream)
+    run = partial(_native_depthwise, stride=stride, padding=padding)
+    return jax.vjp(run, x, kernel)[1](upstream)
 
 
-def _padded(x: Images, size: int, stride: int) -> Images:
-    rows, columns = (same_padding(axis, size, stride) for axis in x.shape[1:3])
-    return jnp.pad(x, ((0, 0), rows, columns, (0, 0)))
+def _edges(x: Images, size: int, stride: int, padding: Padding) -> list[tuple[int, int]]:
+    """The padding of rows and of columns."""
+    return [padding(axis, size, stride) for axis in x.shape[1:3]]
+
+
+def _padded(x: Images, size: int, stride: int, padding: Padding) -> Images:
+    return jnp.pad(x, ((0, 0), *_edges(x, size, stride, padding), (0, 0)))
 
 
 def _slices(x: Images, size: int, stride: int) -> list[Images]:
@@ -103,27 +134,28 @@ def _weighted(slices: list[Images], kernel: Kernel) -> Images:
     return reduce(operator.add, (part * tap for part, tap in zip(slices, taps, strict=True)))
 
 
-def _shifted_depthwise(x: Images, kernel: Kernel, stride: int) -> Images:
+def _shifted_depthwise(x: Images, kernel: Kernel, stride: int, padding: Padding) -> Images:
     size = kernel.shape[0]
-    return _weighted(_slices(_padded(x, size, stride), size, stride), kernel)
+    return _weighted(_slices(_padded(x, size, stride, padding), size, stride), kernel)
 
 
 def _shifted_gradients(
-    x: Images, kernel: Kernel, upstream: Images, stride: int
+    x: Images, kernel: Kernel, upstream: Images, stride: int, padding: Padding
 ) -> tuple[Images, Kernel]:
     size = kernel.shape[0]
     # Left to autodiff, the input's gradient is a sum of k*k padded images: 8 times slower than
     # the same sum taken over shifted slices of the upstream gradient, spread out and padded once.
     spread = [(0, 0, 0)]
     for axis, out in zip(x.shape[1:3], upstream.shape[1:3], strict=True):
-        low = size - 1 - same_padding(axis, size, stride)[0]
+        low = size - 1 - padding(axis, size, stride)[0]
         spread.append((low, axis + size - 2 - low - stride * (out - 1), stride - 1))
     dilated = lax.pad(upstream, jnp.zeros((), upstream.dtype), [*spread, (0, 0, 0)])
     input_gradient = _weighted(_slices(dilated, size, 1), kernel[::-1, ::-1])
 
     # One reduction with k*k results reads the images once; k*k reductions read them k*k times.
     # Each example apart first, which XLA spreads over the cores and which rounds less.
-    products = tuple(part * upstream for part in _slices(_padded(x, size, stride), size, stride))
+    slices = _slices(_padded(x, size, stride, padding), size, stride)
+    products = tuple(part * upstream for part in slices)
     zero = jnp.zeros((), x.dtype)
     sums = lax.reduce(
         products,
@@ -134,99 +166,65 @@ def _shifted_gradients(
     return input_gradient, jnp.stack(sums).sum(1).reshape(kernel.shape)
 
 
-@jax.custom_vjp
-def max_pool(x: Images) -> Images:
-    """The largest value of each 2x2 window: [B, H, W, C] -> [B, H//2, W//2, C].
-
-    The gradient goes to the first of equal values, row by row.
-    """
-    return lax.platform_dependent(x, cpu=_shifted_max_pool, default=_native_max_pool)
-
-
-def _native_max_pool(x: Images) -> Images:
-    window = (1, 2, 2, 1)
-    return lax.reduce_window(x, -jnp.inf, lax.max, window, window, "VALID")
-
-
-def _windows(x: Images) -> list[Images]:
-    height, width = (axis // 2 * 2 for axis in x.shape[1:3])
-    return [x[:, row:height:2, column:width:2] for row, column in product(range(2), repeat=2)]
-
-
-def _shifted_max_pool(x: Images) -> Images:
-    first, second, third, fourth = _windows(x)
-    return jnp.maximum(jnp.maximum(first, second), jnp.maximum(third, fourth))
-
-
-def _max_pool_forward(x: Images) -> tuple[Images, Images]:
-    return max_pool(x), x
-
-
-def _max_pool_backward(x: Images, upstream: Images) -> tuple[Images]:
-    def native(x: Images, upstream: Images) -> Images:
-        return jax.vjp(_native_max_pool, x)[1](upstream)[0]
-
-    return (lax.platform_dependent(x, upstream, cpu=_shifted_max_pool_gradient, default=native),)
-
-
-def _shifted_max_pool_gradient(x: Images, upstream: Images) -> Images:
-    first, second, third, fourth = _windows(x)
-    top, bottom = jnp.maximum(first, second), jnp.maximum(third, fourth)
-    left = jnp.where(top >= bottom, first >= second, third >= fourth)
-    place = jnp.where(top >= bottom, 0, 2) + jnp.where(left, 0, 1)
-    # Each value is broadcast to its window and compared with the place in it. To stack the four
-    # parts of the windows instead takes a copy, into which XLA fuses all that made the upstream
-    # gradient, four times over: the whole step of a small network is then a sixth slower.
-    places = jnp.arange(4).reshape(1, 1, 2, 1, 2, 1)
-    taken = place[:, :, None, :, None] == places
-    whole = jnp.where(taken, upstream[:, :, None, :, None], 0)
-    batch, height, width, channels = upstream.shape
-    whole = whole.reshape(batch, 2 * height, 2 * width, channels)
-    odd = [(0, size - even) for size, even in zip(x.shape[1:3], whole.shape[1:3], strict=True)]
-    return jnp.pad(whole, [(0, 0), *odd, (0, 0)])
-
-
-max_pool.defvjp(_max_pool_forward, _max_pool_backward)
-
-
 _init = nnx.initializers.he_normal()
 
 
 class Conv(nnx.Module):
-    """A bias-free [size, size] convolution with SAME padding."""
+    """A bias-free [size, size] convolution."""
 
     def __init__(
-        self, inputs: int, outputs: int, size: int, stride: int = 1, *, rngs: nnx.Rngs
+        self,
+        inputs: int,
+        outputs: int,
+        size: int,
+        stride: int = 1,
+        padding: Padding = same_padding,
+        *,
+        rngs: nnx.Rngs,
     ) -> None:
-        self.stride = stride
+        self.stride, self.padding = stride, padding
         self.kernel = nnx.Param(_init(rngs.params(), (size, size, inputs, outputs)))
 
-    def __call__(self, x: Images, *, rng: jax.Array | None = None) -> Images:
-        """[B, H, W, I] -> [B, ceil(H/stride), ceil(W/stride), O]."""
-        del rng
-        return convolve(x, self.kernel[...], self.stride)
+    def __call__(self, x: Images, factor: Array | float = 1.0) -> Images:
+        """[B, H, W, I] -> [B, ceil(H/stride), ceil(W/stride), O], each channel times a factor."""
+        return convolve(x, self.kernel[...] * factor, self.stride, self.padding)
 
 
 class Depthwise(nnx.Module):
-    """A bias-free depthwise [size, size] convolution with SAME padding."""
+    """A bias-free depthwise [size, size] convolution."""
 
-    def __init__(self, channels: int, size: int, stride: int = 1, *, rngs: nnx.Rngs) -> None:
-        self.stride = stride
+    def __init__(
+        self,
+        channels: int,
+        size: int,
+        stride: int = 1,
+        padding: Padding = same_padding,
+        *,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.stride, self.padding = stride, padding
         self.kernel = nnx.Param(_init(rngs.params(), (size, size, 1, channels)))
 
-    def __call__(self, x: Images, *, rng: jax.Array | None = None) -> Images:
-        """[B, H, W, C] -> [B, ceil(H/stride), ceil(W/stride), C]."""
-        del rng
-        return depthwise(x, self.kernel[...], self.stride)
+    def __call__(self, x: Images, factor: Array | float = 1.0) -> Images:
+        """[B, H, W, C] -> [B, ceil(H/stride), ceil(W/stride), C], each channel times a factor."""
+        return depthwise(x, self.kernel[...] * factor, self.stride, self.padding)
 
 
 class Pointwise(nnx.Module):
     """A bias-free 1x1 convolution, as the matrix product that it is: the kernel is [I, O]."""
 
-    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int = 1, *, rngs: nnx.Rngs) -> None:
+        self.stride = stride
         self.kernel = nnx.Param(_init(rngs.params(), (inputs, outputs)))
 
-    def __call__(self, x: Images, *, rng: jax.Array | None = None) -> Images:
-        """[B, H, W, I] -> [B, H, W, O]."""
-        del rng
-        return x @ self.kernel[...]
+    def __call__(self, x: Images, factor: Array | float = 1.0) -> Images:
+        """[B, H, W, I] -> [B, ceil(H/stride), ceil(W/stride), O], each channel times a factor."""
+        return x[:, :: self.stride, :: self.stride] @ (self.kernel[...] * factor)
+
+
+def normed(conv: Conv | Depthwise | Pointwise, norm: nnx.Module, x: Images) -> Images:
+    """``norm(conv(x))``; a batch norm on stored statistics is folded into the convolution."""
+    if isinstance(norm, nnx.BatchNorm) and norm.use_running_average:
+        factor = norm.scale * lax.rsqrt(norm.var[...] + norm.epsilon)
+        return conv(x, factor) + (norm.bias - norm.mean * factor)
+    return norm(conv(x))

@@ -14,6 +14,9 @@ from jtl.errors import UserError
 from jtl.partition import map_paths, walk
 from jtl.types import Params, Stats
 
+Layout = Callable[[np.ndarray], np.ndarray]
+"""From a file's layout of a tensor to the model's."""
+
 
 def as_is(tensor: np.ndarray) -> np.ndarray:
     """Vectors: norm scales, biases and statistics."""
@@ -30,19 +33,69 @@ def dense(tensor: np.ndarray) -> np.ndarray:
     return tensor.reshape(tensor.shape[:2]).T
 
 
+def of_patches(tensor: np.ndarray) -> np.ndarray:
+    """A convolution whose windows do not overlap, as a matrix: [O, I, H, W] to [H * W * I, O]."""
+    return kernel(tensor).reshape(-1, len(tensor))
+
+
+def rows(tensor: np.ndarray) -> np.ndarray:
+    """Tokens or positions without their leading axes of 1: [1, T, W] or [1, 1, W] to [T, W]."""
+    return tensor.reshape(tensor.shape[-2:])
+
+
 class Rule(NamedTuple):
     r"""Where the tensors go whose whole name matches a pattern.
 
     Attributes:
       pattern: a regular expression.
-      path: of the leaf, with the pattern's groups as ``\1``, or a function of the match; None
-        leaves the tensor out on purpose.
+      path: of the leaf, with the pattern's groups as ``\1``, or ``\1+`` for a number of which one
+        more is meant; or a function of the match. None leaves the tensor out on purpose.
       layout: from the file's layout to the model's.
+      parts: what replaces ``*`` in the path, where the tensor holds several leaves of equal size
+        one after the other.
     """
 
     pattern: str
     path: str | Callable[[re.Match[str]], str] | None
-    layout: Callable[[np.ndarray], np.ndarray] = as_is
+    layout: Layout = as_is
+    parts: tuple[str, ...] = ()
+
+    def places(self, match: re.Match[str]) -> list[str]:
+        """The paths of the leaves that a matching tensor becomes."""
+        if self.path is None:
+            return []
+        path = self.path(match) if callable(self.path) else _expanded(self.path, match)
+        return [path.replace("*", part) for part in self.parts] or [path]
+
+
+def _expanded(template: str, match: re.Match[str]) -> str:
+    def group(reference: re.Match[str]) -> str:
+        text = match[int(reference[1])]
+        return str(int(text) + 1) if reference[2] else text
+
+    return re.sub(r"\\(\d)(\+?)", group, template)
+
+
+def linear(
+    theirs: str, ours: str, layout: Layout = dense, parts: tuple[str, ...] = ()
+) -> tuple[Rule, ...]:
+    """The rules of a dense layer or convolution with a bias or without: a module of that name."""
+    return (
+        Rule(rf"{theirs}\.weight", f"{ours}/kernel", layout, parts),
+        Rule(rf"{theirs}\.bias", f"{ours}/bias", as_is, parts),
+    )
+
+
+def norm(theirs: str, ours: str) -> tuple[Rule, ...]:
+    """The rules of a layer norm or batch norm."""
+    return (
+        Rule(rf"{theirs}\.weight", f"{ours}/scale"),
+        Rule(rf"{theirs}\.bias", f"{ours}/bias"),
+        Rule(rf"{theirs}\.running_mean", f"{ours}/mean"),
+        Rule(rf"{theirs}\.running_var", f"{ours}/var"),
+        # A counter of batches that PyTorch keeps and nothing reads.
+        Rule(rf"{theirs}\.num_batches_tracked", None),
+    )
 
 
 def import_weights(
@@ -66,17 +119,18 @@ def import_weights(
     found: dict[str, np.ndarray] = {}
     problems: list[str] = []
     for name, tensor in tensors.items():
-        rule, path = _destination(table, name)
+        rule, places = _destination(table, name)
         if rule is None:
             problems.append(f"{name} is not used")
-        elif path is not None and path not in expected:
-            problems.append(f"{name} is not used (the model has no {path})")
-        elif path in found:
-            problems.append(f"{name} is a second value of {path}")
-        elif path is not None:
-            wanted = expected[path]
-            found[path], problem = _fitted(rule.layout, tensor, wanted.shape, wanted.dtype)
-            problems += [f"{name} {problem}"] * bool(problem)
+        for path, part in zip(places, _split(tensor, len(places)), strict=True):
+            if path not in expected:
+                problems.append(f"{name} is not used (the model has no {path})")
+            elif path in found:
+                problems.append(f"{name} is a second value of {path}")
+            else:
+                wanted = expected[path]
+                found[path], problem = _fitted(rule.layout, part, wanted.shape, wanted.dtype)
+                problems += [f"{name} {problem}"] * bool(problem)
     problems += [f"{path} is missing" for path in expected if path not in found]
     if problems:
         raise UserError(f"the weights do not fit the model: {'; '.join(problems)}")
@@ -86,19 +140,23 @@ def import_weights(
     )
 
 
-def _destination(table: Sequence[Rule], name: str) -> tuple[Rule | None, str | None]:
+def _destination(table: Sequence[Rule], name: str) -> tuple[Rule | None, list[str]]:
     for rule in table:
-        match = re.fullmatch(rule.pattern, name)
-        if match and rule.path is not None:
-            path = match.expand(rule.path) if isinstance(rule.path, str) else rule.path(match)
-            return rule, path
-        if match:
-            return rule, None
-    return None, None
+        if match := re.fullmatch(rule.pattern, name):
+            return rule, rule.places(match)
+    return None, []
+
+
+def _split(tensor: np.ndarray, count: int) -> list[np.ndarray]:
+    """Equal parts of the first axis; what does not divide is left to be found mis-shaped."""
+    if count < 2:
+        return [tensor] * count
+    size = -(-len(tensor) // count)
+    return [tensor[n * size : (n + 1) * size] for n in range(count)]
 
 
 def _fitted(
-    layout: Callable[[np.ndarray], np.ndarray],
+    layout: Layout,
     tensor: np.ndarray,
     shape: tuple[int, ...],
     dtype: np.dtype,
