@@ -38,7 +38,8 @@ class Stage:
 def backbone(config: ConfigDict) -> Backbone:
     """The backbone that ``model.backbone`` names."""
     kind, name = registry.split("backbone", config.model.backbone, "model.backbone")
-    return registry.resolve("backbone", kind)(name, image_size=config.model.image_size)
+    load = registry.resolve("backbone", kind)
+    return load(name, image_size=config.model.image_size, pooling=config.model.pooling)
 
 
 def domains(config: ConfigDict, found: Backbone) -> Domains:
@@ -66,8 +67,8 @@ def labelled(config: ConfigDict, data: Domains, method: Method) -> Examples:
 
 def _load(reference: str, where: str, found: Backbone) -> Examples:
     kind, rest = registry.split("data", reference, where)
-    examples: Examples = registry.resolve("data", kind)(rest, found.preprocess)
-    if found.preprocess is None and examples.array().shape[1:] != (found.width,):
+    examples: Examples = registry.resolve("data", kind)(rest, found.wanted)
+    if found.wanted is None and examples.array().shape[1:] != (found.width,):
         features = examples.array().shape[1]
         raise UserError(
             f"{where}: {reference} has {features} features an example, but model.backbone is "

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Collection, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from ml_collections import ConfigDict
 
 from jtl import overrides, ranges, registry
 from jtl.errors import UserError, nearest
+from jtl.models.pretrained.names import TIMM
 
 CHOICES: Mapping[str, Collection[str]] = {
     "optimizer.name": registry.OPTIMIZERS,
@@ -20,6 +22,7 @@ CHOICES: Mapping[str, Collection[str]] = {
     "keep.model": ("latest", "best"),
     "data.augment": registry.AUGMENTATIONS,
     "model.norm": registry.NORMS,
+    "model.pooling": registry.POOLINGS,
 }
 
 RANGES: Mapping[str, ranges.Range] = {
@@ -150,11 +153,26 @@ def _check_backbone(config: ConfigDict) -> None:
     if not reference:
         raise UserError(f"{where} is not set; write {_forms('backbone')}")
     prefix, rest = registry.split("backbone", reference, where)
+    if prefix == "file" and not Path(rest).expanduser().exists():
+        raise UserError(f"{where}: no file or folder {rest}; name one that holds weights")
+    if prefix == "package":
+        _check_package(rest, where)
+    if prefix == "random" and rest not in (known := {*registry.ARCHITECTURES, *TIMM}):
+        raise UserError(f"{where}: there is no {reference}; {nearest(rest, known)}")
     if prefix == "run" and not (Path(rest) / registry.MODEL).is_file():
         raise UserError(f"{where}: no finished run in {rest}; train it first, or give its workdir")
     if prefix == "features":
         _check_vectors(config, rest)
     _check_pattern(config.model.lora.on, "model.lora.on")
+
+
+def _check_package(name: str, where: str) -> None:
+    try:
+        metadata.distribution(name)
+    except metadata.PackageNotFoundError as error:
+        raise UserError(
+            f"{where}: no package {name} is installed; {nearest(name, registry.PACKAGES)}"
+        ) from error
 
 
 def _check_vectors(config: ConfigDict, width: str) -> None:

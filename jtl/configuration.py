@@ -98,6 +98,8 @@ def _model() -> ConfigDict:
     model.dropout = 0.0
     # Side of the input in pixels; 0 is the backbone's own.
     model.image_size = 0
+    # How tokens become features: "class", "mean", "both" or "attention"; "" is the backbone's own.
+    model.pooling = ""
     # Low-rank leaves beside kernels (`jtl.models.lora`): their rank, 0 for none; the factor of what
     # they add, over the rank; and a pattern over the paths of the kernels.
     model.lora = ConfigDict(type_safe=False)

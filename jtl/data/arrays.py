@@ -13,22 +13,23 @@ from pathlib import Path
 import numpy as np
 
 from jtl.data.examples import Examples
-from jtl.data.preprocess import changes, resize_array
+from jtl.data.preprocess import changes, of_images, resize_array
 from jtl.errors import UserError, nearest
-from jtl.types import Preprocess
+from jtl.types import Wanted
 
 KEYS = ("inputs", "labels", "classes", "identities", "split")
 
 
-def load(argument: str, preprocess: Preprocess | None) -> Examples:
-    """The arrays of a file, checked; a backbone of vectors has no ``preprocess``."""
+def load(argument: str, wanted: Wanted | None) -> Examples:
+    """The arrays of a file, checked; a backbone of vectors wants nothing of them."""
     name = f"arrays:{argument}"
     path = Path(argument).expanduser()
     arrays = _read(name, path)
     _check_lengths(name, arrays)
-    if preprocess is None:
+    if wanted is None:
         inputs, notes = _vectors(name, arrays["inputs"])
     else:
+        preprocess = of_images(name, wanted)
         images, notes = _images(name, arrays["inputs"])
         inputs = resize_array(images, preprocess)
         notes += changes(images.shape, preprocess)

@@ -12,9 +12,9 @@ from PIL import Image
 
 from jtl import registry
 from jtl.data.examples import Examples
-from jtl.data.preprocess import changes, resize_array
+from jtl.data.preprocess import changes, of_images, resize_array
 from jtl.errors import UserError
-from jtl.types import Preprocess
+from jtl.types import Wanted
 
 FILES = Path(__file__).parent / "files"
 CHECKSUMS = {
@@ -24,7 +24,7 @@ CHECKSUMS = {
 DIGITS = tuple("0123456789")
 
 
-def load(argument: str, preprocess: Preprocess | None) -> Examples:
+def load(argument: str, wanted: Wanted | None) -> Examples:
     """An embedded set by name.
 
     ``emoji/google`` and ``emoji/twitter``: 1,906 emoji at 64 px in 9 categories; the two hold the
@@ -33,8 +33,7 @@ def load(argument: str, preprocess: Preprocess | None) -> Examples:
     """
     reference = f"embedded:{argument}"
     registry.split("data", reference, "data")
-    if preprocess is None:
-        raise UserError(f"{reference}: holds images; choose a backbone that takes images")
+    preprocess = of_images(reference, wanted)
     images, labels, classes, names, identities = _native(argument)
     return Examples(
         name=reference,

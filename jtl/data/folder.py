@@ -9,8 +9,9 @@ import numpy as np
 
 from jtl.data.examples import Examples
 from jtl.data.images import MEMORY_LIMIT, SUFFIXES, Files, decoded_bytes
+from jtl.data.preprocess import of_images
 from jtl.errors import UserError
-from jtl.types import Preprocess
+from jtl.types import Wanted
 
 SPLITS = ("train", "test")
 UNUSED_SPLITS = ("val", "valid", "validation")
@@ -26,9 +27,7 @@ class Found(NamedTuple):
     """The split of each file; "" where the folder has no splits."""
 
 
-def load(
-    argument: str, preprocess: Preprocess | None, *, memory_limit: int = MEMORY_LIMIT
-) -> Examples:
+def load(argument: str, wanted: Wanted | None, *, memory_limit: int = MEMORY_LIMIT) -> Examples:
     """The images of a directory, in one of three layouts.
 
     ``DIR/CLASS/*.png`` is a labelled set, its classes in alphabetical order; ``DIR/*.png`` an
@@ -41,8 +40,7 @@ def load(
         raise UserError(f"{name}: there is no such directory (looked for {root.absolute()})")
     if not root.is_dir():
         raise UserError(f"{name}: is a file; name the directory that holds the images")
-    if preprocess is None:
-        raise UserError(f"{name}: holds images; choose a backbone that takes images")
+    preprocess = of_images(name, wanted)
     try:
         found, notes = _find(name, root)
         classes = _classes(name, root, found)

@@ -65,7 +65,7 @@ def finish(image: Image.Image, changes: Sequence[str], preprocess: Preprocess) -
     """An image of mode "L" or "RGB" as the backbone wants it, ``changes`` having been made."""
     changes = list(changes)
     if image.width != image.height:
-        changes.append("cropped to a square at the centre")
+        changes.append("squeezed" if preprocess.squash else "cropped to a square at the centre")
     if image.mode == "L" and preprocess.channels == 3:
         changes.append("grey made RGB")
     if image.mode == "RGB" and preprocess.channels == 1:

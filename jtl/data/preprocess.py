@@ -5,22 +5,54 @@ over white. What is not square is resized by its shorter side and cropped at the
 Normalisation is no part of this: it is the first thing a backbone does.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-from jtl.types import Preprocess
+from jtl.errors import UserError
+from jtl.types import Preprocess, Sound, Tokenization, Wanted
 
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 MODES = {1: "L", 3: "RGB"}
 KINDS = {1: "grey", 3: "RGB"}
 
 
+TAKEN: Mapping[type, str] = {
+    Preprocess: "images",
+    Tokenization: "texts",
+    Sound: "sounds",
+    type(None): "vectors",
+}
+"""What a backbone takes that wants its inputs so."""
+
+
+def of_images(name: str, wanted: Wanted | None) -> Preprocess:
+    """What a backbone asks of images.
+
+    Args:
+      name: of a set that holds images.
+      wanted: by the backbone.
+
+    Raises:
+      UserError: it takes no images.
+    """
+    if not isinstance(wanted, Preprocess):
+        raise UserError(
+            f"{name}: holds images, and this backbone takes {TAKEN[type(wanted)]}; choose a "
+            "backbone that takes images"
+        )
+    return wanted
+
+
 def fit(image: Image.Image, preprocess: Preprocess) -> UInt8[np.ndarray, "size size channels"]:
     """An image (mode "L" or "RGB") in the backbone's size and channels."""
-    size = (preprocess.size, preprocess.size)
-    if image.size != size:
-        image = ImageOps.fit(image, size, FILTERS[preprocess.interpolation])
+    size, filtered = (preprocess.size, preprocess.size), FILTERS[preprocess.interpolation]
+    if preprocess.squash:
+        image = image.resize(size, filtered)
+    elif image.size != size or preprocess.crop < 1:
+        image = ImageOps.fit(image, size, filtered, bleed=(1 - preprocess.crop) / 2)
     pixels = np.asarray(image.convert(MODES[preprocess.channels]))
     return pixels.reshape(*size, preprocess.channels)
 
@@ -39,7 +71,7 @@ def resize_array(
     """Images of one set, of 1 channel (grey), 3 (RGB) or 4 (RGB and alpha), as a backbone wants."""
     channels = images.shape[3]
     wanted = (preprocess.size, preprocess.size, preprocess.channels)
-    if images.shape[1:] == wanted:
+    if images.shape[1:] == wanted and preprocess.crop == 1:
         return images
     resized = np.empty((len(images), *wanted), np.uint8)
     for index, pixels in enumerate(images):
@@ -58,7 +90,12 @@ def changes(shape: tuple[int, ...], preprocess: Preprocess) -> tuple[str, ...]:
     if min(channels, 3) != wanted:
         notes.append(f"{KINDS[min(channels, 3)]} images were made {KINDS[wanted]}")
     if height != width:
-        notes.append("images were cropped to a square at the centre")
+        how = "squeezed" if preprocess.squash else "cropped"
+        notes.append(
+            f"images were {how} to a square{'' if preprocess.squash else ' at the centre'}"
+        )
+    if preprocess.crop < 1:
+        notes.append(f"the middle {preprocess.crop:.1%} of each side were kept")
     if min(height, width) != size:
         notes.append(
             f"images of {height} x {width} were resized to {size} x {size}, "

@@ -16,15 +16,14 @@ from PIL import Image
 
 from jtl.data.examples import Examples, Inputs
 from jtl.data.images import MEMORY_LIMIT, Picture, decoded_bytes, finish, gather, read_stream
+from jtl.data.preprocess import of_images
 from jtl.errors import UserError, nearest
-from jtl.types import Preprocess
+from jtl.types import Preprocess, Wanted
 
 SPLITS = ("train", "test")
 
 
-def load(
-    argument: str, preprocess: Preprocess | None, *, memory_limit: int = MEMORY_LIMIT
-) -> Examples:
+def load(argument: str, wanted: Wanted | None, *, memory_limit: int = MEMORY_LIMIT) -> Examples:
     """A prepared data set: by name below $TFDS_DATA_DIR, or by the path of its directory.
 
     Splits called train and test are kept apart; without both, all examples make one set. The
@@ -54,8 +53,8 @@ def load(
     else:
         classes = tuple(features[label_key].names)
         labels = _labels(name, [row[label_key] for source in sources for row in source], classes)
-    if stored and preprocess is None:
-        raise UserError(f"{name}: holds images; choose a backbone that takes images")
+    pictured = stored or wanted is not None
+    preprocess = of_images(name, wanted) if pictured else None
     inputs, more = _inputs(records, preprocess, memory_limit)
     names = np.array([records.stamp(index) for index in range(len(records))])
     return Examples(

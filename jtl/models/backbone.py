@@ -1,11 +1,12 @@
 """What a backbone is."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from jtl.errors import UserError
 from jtl.models.chain import Blocks
-from jtl.types import Params, Preprocess, Stats
+from jtl.types import Params, Stats, Wanted
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,11 @@ class Backbone:
       blocks: ``blocks(axis_name=None)`` makes the blocks in order; the first one normalises the
         pixels, the last one returns the features. ``axis_name`` is the mapped axis over which
         batch norm averages, under ``pmap``.
-      preprocess: how it wants its images; None where its inputs are vectors.
+      wanted: what it asks of its inputs; None where they are vectors.
       width: the number of features.
-      architecture: what ``random:`` calls its blocks; "" where there are none.
+      architecture: what ``random:`` calls its blocks, or their family
+        (:mod:`jtl.models.families`); "" where there are none.
+      settings: what its family makes the same blocks from; empty where it has no family.
       weights: parameters and statistics by block name to start from; None starts at random.
       origin: the file or package of the weights, for the manifest; "" where there are none.
       sha256: of that file's bytes, in hexadecimal; "" where there is none.
@@ -32,9 +35,10 @@ class Backbone:
 
     name: str
     blocks: Callable[..., Blocks]
-    preprocess: Preprocess | None
+    wanted: Wanted | None
     width: int
     architecture: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
     weights: tuple[Params, Stats] | None = None
     origin: str = ""
     sha256: str = ""

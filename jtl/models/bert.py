@@ -15,7 +15,8 @@ from jaxtyping import Int
 
 from jtl.models.adapter import from_nnx
 from jtl.models.chain import Blocks
-from jtl.models.pooling import Pool, of_tokens
+from jtl.models.layers import lifted
+from jtl.models.pooling import Pool, of_tokens, unit
 from jtl.models.transformer import After, Size, Tokens
 from jtl.models.weights import Rule, linear, norm
 from jtl.types import Array
@@ -37,6 +38,7 @@ class Shape(NamedTuple):
       epsilon: of the norms.
       activation: between the two dense layers.
       pooling: of the tokens, as in :class:`jtl.models.pooling.Pool`; "mean" counts all tokens.
+      unit: whether features are brought to length 1.
     """
 
     vocabulary: int
@@ -51,6 +53,7 @@ class Shape(NamedTuple):
     epsilon: float = 1e-12
     activation: str = "gelu"
     pooling: str = "mean"
+    unit: bool = False
 
     @property
     def layer(self) -> Size:
@@ -63,13 +66,19 @@ class Shape(NamedTuple):
         return Pool(self.pooling, 0, self.layer)
 
     @property
+    def features(self) -> int:
+        """Width of the features."""
+        return self.pool.width
+
+    @property
     def longest(self) -> int:
         """The most tokens that a text may have."""
         return self.positions - self.first_position
 
 
 def blocks(shape: Shape) -> Blocks:
-    """The blocks "embed", "layer1" to the last one, and "pool", which gives the features.
+    """The blocks "embed", "layer1" to the last one, and "pool", which gives the features; then
+    "unit", where they are brought to length 1.
 
     Between them are tokens [B, T, W]; those that are padding are rows of zeros.
     """
@@ -79,6 +88,7 @@ def blocks(shape: Shape) -> Blocks:
         ("embed", from_nnx(partial(_Embed, shape))),
         *layers,
         ("pool", of_tokens(shape.pool)),
+        *((("unit", unit()),) if shape.unit else ()),
     )
 
 
@@ -96,8 +106,8 @@ class _Embed(nnx.Module):
     ) -> Tokens:
         del rng
         places = self.shape.first_position + jnp.arange(tokens.shape[1])
-        x = self.word(tokens) + self.position(places)
-        x = x + self.kind.embedding[0] if self.shape.kinds else x
+        x = self.word(tokens) + lifted(self.position(places), 3)
+        x = x + lifted(self.kind.embedding[0], 3) if self.shape.kinds else x
         return jnp.where((tokens != self.shape.padding)[..., None], self.norm(x), 0.0)
 
 

@@ -13,7 +13,7 @@ from flax import nnx
 
 from jtl.models.adapter import from_nnx
 from jtl.models.chain import Blocks
-from jtl.models.layers import Depthwise, Images
+from jtl.models.layers import Depthwise, Images, lifted
 from jtl.models.pixels import patches
 from jtl.models.weights import Rule, kernel, linear, norm, of_patches
 from jtl.types import Array
@@ -68,13 +68,14 @@ class _Block(nnx.Module):
         self.second = second
 
     def __call__(self, x: Images) -> Images:
-        y = self.norm(self.depthwise(x) + self.bias)
+        y = self.norm(self.depthwise(x) + lifted(self.bias[...], 4))
         y = jax.nn.gelu(self.up(y), approximate=False)
         if self.second:
             size = jnp.sqrt((y**2).sum((1, 2), keepdims=True))
             share = size / (size.mean(-1, keepdims=True) + EPSILON)
-            return x + self.down(y + y * share * self.response_scale + self.response_bias)
-        return x + self.down(y) * self.scale
+            scale, bias = lifted(self.response_scale[...], 4), lifted(self.response_bias[...], 4)
+            return x + self.down(y + y * share * scale + bias)
+        return x + self.down(y) * lifted(self.scale[...], 4)
 
 
 class _Stage(nnx.Module):

@@ -70,72 +70,6 @@ class Shape(NamedTuple):
         return self.dense or self.last
 
 
-def _stages(
-    *stages: tuple[tuple[int, int, int, int, int, str], ...],
-) -> tuple[tuple[Block, ...], ...]:
-    return tuple(tuple(Block(*block) for block in stage) for stage in stages)
-
-
-_R, _H = "relu", "hard_swish"
-MOBILENET_V3_LARGE = Shape(
-    stem=16,
-    stages=_stages(
-        ((3, 1, 16, 16, 0, _R),),
-        ((3, 2, 64, 24, 0, _R), (3, 1, 72, 24, 0, _R)),
-        ((5, 2, 72, 40, 24, _R), (5, 1, 120, 40, 32, _R), (5, 1, 120, 40, 32, _R)),
-        (
-            (3, 2, 240, 80, 0, _H),
-            (3, 1, 200, 80, 0, _H),
-            (3, 1, 184, 80, 0, _H),
-            (3, 1, 184, 80, 0, _H),
-        ),
-        ((3, 1, 480, 112, 120, _H), (3, 1, 672, 112, 168, _H)),
-        ((5, 2, 672, 160, 168, _H), (5, 1, 960, 160, 240, _H), (5, 1, 960, 160, 240, _H)),
-    ),
-    last=960,
-    dense=1280,
-    activation=_H,
-    hard=True,
-)
-MOBILENET_V3_SMALL = Shape(
-    stem=16,
-    stages=_stages(
-        ((3, 2, 16, 16, 8, _R),),
-        ((3, 2, 72, 24, 0, _R), (3, 1, 88, 24, 0, _R)),
-        ((5, 2, 96, 40, 24, _H), (5, 1, 240, 40, 64, _H), (5, 1, 240, 40, 64, _H)),
-        ((5, 1, 120, 48, 32, _H), (5, 1, 144, 48, 40, _H)),
-        ((5, 2, 288, 96, 72, _H), (5, 1, 576, 96, 144, _H), (5, 1, 576, 96, 144, _H)),
-    ),
-    last=576,
-    dense=1024,
-    activation=_H,
-    hard=True,
-)
-
-
-def _efficientnet_b0() -> Shape:
-    stages, inputs = [], 32
-    for expansion, size, stride, width, count in (
-        (1, 3, 1, 16, 1),
-        (6, 3, 2, 24, 2),
-        (6, 5, 2, 40, 2),
-        (6, 3, 2, 80, 3),
-        (6, 5, 1, 112, 3),
-        (6, 5, 2, 192, 4),
-        (6, 3, 1, 320, 1),
-    ):
-        stage = []
-        for number in range(count):
-            step = 1 if number else stride
-            stage.append((size, step, inputs * expansion, width, max(1, inputs // 4), "silu"))
-            inputs = width
-        stages.append(tuple(stage))
-    return Shape(32, _stages(*stages), last=1280, dense=0, activation="silu", hard=False)
-
-
-EFFICIENTNET_B0 = _efficientnet_b0()
-
-
 def blocks(shape: Shape, *, axis_name: str | None = None) -> Blocks:
     """The blocks "stem", "stage1" to the last one, and "top", which gives the features."""
     made = [("stem", from_nnx(partial(_Stem, shape), axis_name=axis_name))]
@@ -143,7 +77,7 @@ def blocks(shape: Shape, *, axis_name: str | None = None) -> Blocks:
     for number, stage in enumerate(shape.stages, start=1):
         build = partial(_Stage, inputs, stage, number == 1, shape.hard)
         made.append((f"stage{number}", from_nnx(build, axis_name=axis_name)))
-        inputs = stage[-1].width
+        inputs = Block._make(stage[-1]).width
     return (*made, ("top", from_nnx(partial(_Top, shape, inputs), axis_name=axis_name)))
 
 
@@ -207,7 +141,7 @@ class _Stage(nnx.Module):
         self, inputs: int, stage: tuple[Block, ...], first: bool, hard: bool, rngs: nnx.Rngs
     ) -> None:
         self.names = tuple(f"block{number}" for number in range(1, len(stage) + 1))
-        for name, block in zip(self.names, stage, strict=True):
+        for name, block in zip(self.names, map(Block._make, stage), strict=True):
             setattr(self, name, _Block(inputs, block, not first, hard, rngs))
             inputs = block.width
 

@@ -50,6 +50,15 @@ def even_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return kernel // 2, kernel // 2
 
 
+def lifted(values: Array, ndim: int) -> jax.Array:
+    """Values with axes of 1 before their own, so that they meet the last axes of an array.
+
+    >>> lifted(jnp.zeros(3), 4).shape
+    (1, 1, 1, 3)
+    """
+    return jnp.reshape(values, (1,) * (ndim - values.ndim) + values.shape)
+
+
 def convolve(x: Images, kernel: Kernel, stride: int = 1, padding: Padding = same_padding) -> Images:
     """Convolution: [B, H, W, I] -> [B, ceil(H/stride), ceil(W/stride), O]."""
     edges = _edges(x, kernel.shape[0], stride, padding)
@@ -185,9 +194,9 @@ class Conv(nnx.Module):
         self.stride, self.padding = stride, padding
         self.kernel = nnx.Param(_init(rngs.params(), (size, size, inputs, outputs)))
 
-    def __call__(self, x: Images, factor: Array | float = 1.0) -> Images:
+    def __call__(self, x: Images, factor: Array | None = None) -> Images:
         """[B, H, W, I] -> [B, ceil(H/stride), ceil(W/stride), O], each channel times a factor."""
-        return convolve(x, self.kernel[...] * factor, self.stride, self.padding)
+        return convolve(x, _times(self.kernel, factor), self.stride, self.padding)
 
 
 class Depthwise(nnx.Module):
@@ -205,9 +214,9 @@ class Depthwise(nnx.Module):
         self.stride, self.padding = stride, padding
         self.kernel = nnx.Param(_init(rngs.params(), (size, size, 1, channels)))
 
-    def __call__(self, x: Images, factor: Array | float = 1.0) -> Images:
+    def __call__(self, x: Images, factor: Array | None = None) -> Images:
         """[B, H, W, C] -> [B, ceil(H/stride), ceil(W/stride), C], each channel times a factor."""
-        return depthwise(x, self.kernel[...] * factor, self.stride, self.padding)
+        return depthwise(x, _times(self.kernel, factor), self.stride, self.padding)
 
 
 class Pointwise(nnx.Module):
@@ -217,14 +226,19 @@ class Pointwise(nnx.Module):
         self.stride = stride
         self.kernel = nnx.Param(_init(rngs.params(), (inputs, outputs)))
 
-    def __call__(self, x: Images, factor: Array | float = 1.0) -> Images:
+    def __call__(self, x: Images, factor: Array | None = None) -> Images:
         """[B, H, W, I] -> [B, ceil(H/stride), ceil(W/stride), O], each channel times a factor."""
-        return x[:, :: self.stride, :: self.stride] @ (self.kernel[...] * factor)
+        return x[:, :: self.stride, :: self.stride] @ _times(self.kernel, factor)
+
+
+def _times(kernel: nnx.Param, factor: Array | None) -> jax.Array:
+    """A kernel with each of its outputs times a factor."""
+    return kernel[...] if factor is None else kernel * lifted(factor, kernel.ndim)
 
 
 def normed(conv: Conv | Depthwise | Pointwise, norm: nnx.Module, x: Images) -> Images:
     """``norm(conv(x))``; a batch norm on stored statistics is folded into the convolution."""
     if isinstance(norm, nnx.BatchNorm) and norm.use_running_average:
         factor = norm.scale * lax.rsqrt(norm.var[...] + norm.epsilon)
-        return conv(x, factor) + (norm.bias - norm.mean * factor)
+        return conv(x, factor) + lifted(norm.bias - norm.mean * factor, x.ndim)
     return norm(conv(x))

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from jtl.models.layers import lifted
 from jtl.types import Array, Model, Params, Preprocess, Stats, Train
 
 
@@ -21,7 +22,8 @@ def normalise(preprocess: Preprocess) -> Model:
         params: Params, stats: Stats, inputs: Array, *, train: Train, rng: jax.Array | None
     ) -> tuple[jax.Array, Stats]:
         del params, train, rng
-        return (jnp.asarray(inputs, jnp.float32) - mean) / std, stats
+        x = jnp.asarray(inputs, jnp.float32)
+        return (x - lifted(mean, x.ndim)) / lifted(std, x.ndim), stats
 
     return Model(init, apply)
 

@@ -47,6 +47,11 @@ def of_images() -> Model:
     return from_nnx(_Mean)
 
 
+def unit() -> Model:
+    """Features of length 1: [B, W] -> [B, W]. It has no parameters."""
+    return from_nnx(_Unit)
+
+
 class _Chooser(nnx.Module):
     def __init__(self, pool: Pool, rngs: nnx.Rngs) -> None:
         del rngs
@@ -82,3 +87,13 @@ class _Mean(nnx.Module):
     def __call__(self, x: Array, *, rng: jax.Array | None = None) -> Features:
         del rng
         return x.mean((1, 2))
+
+
+class _Unit(nnx.Module):
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        del rngs
+
+    def __call__(self, x: Array, *, rng: jax.Array | None = None) -> Features:
+        del rng
+        length = jnp.sqrt((x**2).sum(axis=-1, keepdims=True))
+        return x / jnp.maximum(length, 1e-12)

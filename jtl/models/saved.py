@@ -3,19 +3,20 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jtl import partition, registry
 from jtl.errors import UserError
-from jtl.models import lora
+from jtl.models import families, lora
 from jtl.models.backbone import Backbone
 from jtl.models.chain import Blocks, chain
-from jtl.types import Params, Stats
+from jtl.types import Params, Preprocess, Stats
 
 ORIGIN = "jtl"
 """In the file's metadata: the fields of :class:`Saved` that are no arrays, as JSON."""
@@ -28,7 +29,8 @@ class Saved(NamedTuple):
       params: by block.
       stats: by block.
       architecture: of the backbone, as :class:`jtl.models.backbone.Backbone` has it.
-      image_size: side of the images that it was trained on; 0 for vectors.
+      settings: likewise.
+      image_size: side of the images that it was trained on; 0 where there were none.
       sha256: of the file.
     """
 
@@ -37,6 +39,7 @@ class Saved(NamedTuple):
     architecture: str
     image_size: int
     sha256: str
+    settings: Mapping[str, Any] = {}
 
 
 def write(folder: Path, params: Params, stats: Stats, found: Backbone) -> Path:
@@ -51,9 +54,11 @@ def write(folder: Path, params: Params, stats: Stats, found: Backbone) -> Path:
         for kind, tree in (("params", params), ("stats", stats))
         for path, leaf in partition.walk(tree)
     }
-    size = found.preprocess.size if found.preprocess else 0
+    size = found.wanted.size if isinstance(found.wanted, Preprocess) else 0
+    said = {"architecture": found.architecture, "image_size": size}
+    said |= {"settings": dict(found.settings)} if found.settings else {}
     # One key: safetensors writes several in any order, and equal models are to be equal files.
-    origin = json.dumps({"architecture": found.architecture, "image_size": size})
+    origin = json.dumps(said)
     file = folder / registry.MODEL
     temporary = folder / f".{file.name}.{os.getpid()}.tmp"
     temporary.write_bytes(save(tensors, {ORIGIN: origin}))
@@ -93,24 +98,31 @@ def read(folder: Path) -> Saved:
     return Saved(trees["params"], trees["stats"], **json.loads(metadata[ORIGIN]), sha256=sha256)
 
 
-def backbone(folder: str, *, image_size: int = 0) -> Backbone:
+def backbone(folder: str, *, image_size: int = 0, pooling: str = "") -> Backbone:
     """The backbone of a finished run, with the weights it ended with.
 
     Args:
       folder: the run's workdir; nothing outside it is read.
       image_size: side of the input in pixels; 0 is that run's own.
+      pooling: of the tokens; it cannot be changed any more.
 
     Raises:
       UserError: the run is not finished, has no backbone, or one whose weights do not fit.
     """
+    if pooling:
+        raise UserError(f"model.pooling: {folder} was trained with its own; leave it empty")
     model = read(Path(folder))
     if not model.architecture:
         raise UserError(
             f"model.backbone: {folder} was trained on vectors and has no backbone; name another "
             "run, or write features:WIDTH"
         )
-    build = registry.resolve("architecture", model.architecture, f"the backbone of {folder}")
-    found: Backbone = build(image_size=image_size or model.image_size)
+    size = image_size or model.image_size
+    if model.settings:
+        found = families.restored(model.architecture, model.settings, image_size=size)
+    else:
+        build = registry.resolve("architecture", model.architecture, f"the backbone of {folder}")
+        found = build(image_size=size)
     shapes = jax.eval_shape(chain(found.blocks()).init, jax.random.key(0))
     given = model.params.get("backbone", {}), model.stats.get("backbone", {})
     for wanted, loaded in zip(shapes, given, strict=True):

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Bool, Float
 
+from jtl.models.layers import lifted
 from jtl.types import Array
 
 Tokens = Float[Array, "examples tokens width"]
@@ -128,9 +129,9 @@ class Before(_Layer):
         """[B, T, W] -> [B, T, W]."""
         del rng
         y = self.attention(self.attention_norm(x))
-        x = x + (y * self.attention_scale if self.scaled else y)
+        x = x + (y * lifted(self.attention_scale[...], 3) if self.scaled else y)
         y = self.inner(self.inner_norm(x))
-        return x + (y * self.inner_scale if self.scaled else y)
+        return x + (y * lifted(self.inner_scale[...], 3) if self.scaled else y)
 
 
 class After(_Layer):

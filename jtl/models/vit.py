@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from jtl.models.adapter import from_nnx
 from jtl.models.chain import Blocks
-from jtl.models.layers import Images
+from jtl.models.layers import Images, lifted
 from jtl.models.pixels import patches
 from jtl.models.pooling import Pool, of_tokens
 from jtl.models.transformer import Before, Norm, Size, Tokens
@@ -67,6 +67,16 @@ class Shape(NamedTuple):
         """Of the tokens."""
         return Pool(self.pooling, self.class_token + self.registers, self.layer)
 
+    @property
+    def features(self) -> int:
+        """Width of the features."""
+        return self.pool.width
+
+    @property
+    def step(self) -> int:
+        """An image's side is a multiple of it."""
+        return self.patch
+
 
 def blocks(shape: Shape) -> Blocks:
     """The blocks "embed", "layer1" to the last one, "norm", and "pool", which gives the features.
@@ -102,9 +112,9 @@ class _Embed(nnx.Module):
         del rng
         x = self.patch(patches(x, self.shape.patch))
         count, rows, columns, width = x.shape
-        x = x + _resized(self.position[self.own :], self.shape.grid, rows, columns)
+        x = x + lifted(_resized(self.position[self.own :], self.shape.grid, rows, columns), 4)
         x = x.reshape(count, -1, width)
-        first = [jnp.broadcast_to(token, (count, *token.shape)) for token in self._first()]
+        first = [jnp.tile(token[None], (count, 1, 1)) for token in self._first()]
         x = jnp.concatenate([*first, x], axis=1)
         return self.norm(x) if self.shape.norm_first else x
 

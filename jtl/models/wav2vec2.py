@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from jtl.models.adapter import from_nnx
 from jtl.models.chain import Blocks
+from jtl.models.layers import lifted
 from jtl.models.pooling import Pool, of_tokens
 from jtl.models.transformer import ACTIVATIONS, After, Before, Norm, Size, Tokens
 from jtl.models.weights import Rule, linear, norm
@@ -59,6 +60,11 @@ class Shape(NamedTuple):
         """Of each layer."""
         return Size(self.width, self.heads, self.hidden, 1e-5)
 
+    @property
+    def features(self) -> int:
+        """Width of the features."""
+        return self.width
+
 
 def blocks(shape: Shape) -> Blocks:
     """The blocks "waves", "embed", "layer1" to the last one, "norm" where layers do not end in
@@ -94,7 +100,7 @@ class _Conv(nnx.Module):
 
     def __call__(self, x: Tokens) -> jax.Array:
         x = _over_time(x, self.kernel[...], (0, 0), self.stride)
-        x = x + self.bias if self.biased else x
+        x = x + lifted(self.bias[...], 3) if self.biased else x
         return _GELU(self.norm(x) if self.normed else x)
 
 
@@ -156,7 +162,7 @@ class _Embed(nnx.Module):
         # An even kernel gives one token too many, the last of which is dropped.
         edges = (size // 2, size // 2 - 1 + size % 2)
         kernel = direction * self.length / norms
-        return _over_time(x, kernel, edges, groups=self.groups) + self.bias
+        return _over_time(x, kernel, edges, groups=self.groups) + lifted(self.bias[...], 3)
 
 
 _PREFIX = r"(?:wav2vec2\.)?"

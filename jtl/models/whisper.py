@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from jtl.models.adapter import from_nnx
 from jtl.models.chain import Blocks
+from jtl.models.layers import lifted
 from jtl.models.pooling import Pool, of_tokens
 from jtl.models.transformer import ACTIVATIONS, Before, Norm, Size, Tokens
 from jtl.models.weights import Rule, linear, norm
@@ -44,6 +45,11 @@ class Shape(NamedTuple):
         """Of each layer."""
         return Size(self.width, self.heads, self.hidden, 1e-5, key_bias=False)
 
+    @property
+    def features(self) -> int:
+        """Width of the features."""
+        return self.width
+
 
 def blocks(shape: Shape) -> Blocks:
     """The blocks "embed", "layer1" to the last one, "norm", and "pool", the mean of the tokens."""
@@ -73,7 +79,7 @@ class _Conv(nnx.Module):
             ((1, 1),),
             dimension_numbers=("NWC", "WIO", "NWC"),
         )
-        return ACTIVATIONS["gelu"](x + self.bias)
+        return ACTIVATIONS["gelu"](x + lifted(self.bias[...], 3))
 
 
 class _Embed(nnx.Module):
@@ -87,7 +93,7 @@ class _Embed(nnx.Module):
     ) -> Tokens:
         del rng
         x = self.conv2(self.conv1(x))
-        return x + self.position[: x.shape[1]]
+        return x + lifted(self.position[: x.shape[1]], 3)
 
 
 def over_time(tensor: Array) -> Array:

@@ -1,0 +1,145 @@
+"""The architectures that come in many shapes: what holds of each, small and at random."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from jtl.errors import UserError
+from jtl.models import families, lora
+from jtl.models.chain import chain
+from jtl.types import Preprocess, Sound, Tokenization, Wanted
+
+IMAGES = Preprocess(32, 3, (0.0,) * 3, (255.0,) * 3)
+TEXTS = Tokenization("{}", 16, 0)
+LAYERS = {"width": 8, "layers": 2, "heads": 2, "hidden": 16}
+_BLOCK = (3, 2, 8, 8, 4, "silu")
+SHAPES: Mapping[str, tuple[Mapping[str, Any], Wanted]] = {
+    "resnet": ({"depths": (1, 1), "bottleneck": True, "width": 8}, IMAGES),
+    "inverted_residual": (
+        {
+            "stem": 8,
+            "stages": ((_BLOCK,), (_BLOCK,)),
+            "last": 8,
+            "dense": 8,
+            "activation": "silu",
+            "hard": True,
+        },
+        IMAGES,
+    ),
+    "convnext": ({"depths": (1, 1), "widths": (8, 8), "second": True}, IMAGES),
+    "vit": ({**LAYERS, "patch": 8, "grid": 4, "registers": 2}, IMAGES),
+    "swin": ({"width": 8, "depths": (2, 1), "heads": (2, 2), "window": 4, "grid": 8}, IMAGES),
+    "bert": ({**LAYERS, "vocabulary": 20, "positions": 16, "unit": True}, TEXTS),
+    "whisper": ({**LAYERS, "bands": 4, "positions": 8}, Sound((0, 4))),
+    "wav2vec2": (
+        {
+            **LAYERS,
+            "widths": (8, 8),
+            "kernels": (4, 3),
+            "strides": (4, 2),
+            "place_kernel": 4,
+            "place_groups": 2,
+        },
+        Sound((0,)),
+    ),
+}
+
+
+def inputs_of(wanted: Wanted) -> np.ndarray:
+    draw = np.random.default_rng(0)
+    if isinstance(wanted, Preprocess):
+        return draw.integers(0, 256, (2, wanted.size, wanted.size, 3), np.uint8)
+    if isinstance(wanted, Tokenization):
+        return np.array([[3, 4, 5, 0], [6, 0, 0, 0]], np.int32)
+    return draw.normal(size=(2, 16, *wanted.shape[1:])).astype(np.float32)
+
+
+def made(family: str, **changes: Any):
+    shape, wanted = SHAPES[family]
+    settings = {**shape, **changes}
+    return families.backbone("it", family, families.FAMILIES[family].shape(**settings), wanted)
+
+
+def test_every_family_is_here() -> None:
+    assert SHAPES.keys() == families.FAMILIES.keys()
+
+
+@pytest.mark.parametrize("family", SHAPES)
+def test_a_backbone_gives_its_features_and_is_restored_from_json(family: str) -> None:
+    found = made(family)
+    again = families.restored(family, json.loads(json.dumps(dict(found.settings))))
+    assert again.wanted == found.wanted and again.settings == found.settings
+
+    def run(blocks, key: jax.Array) -> jax.Array:
+        model = chain(blocks)
+        params, stats = model.init(key)
+        return model.apply(params, stats, inputs_of(found.wanted), train=False, rng=None)[0]
+
+    features = jax.jit(lambda key: run(found.blocks(), key))(jax.random.key(0))
+    assert features.shape == (2, found.width) and np.isfinite(features).all()
+    shapes = [
+        jax.eval_shape(lambda k, b=b: run(b.blocks(), k), jax.random.key(0)) for b in (found, again)
+    ]
+    assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize("family", [name for name in SHAPES if name not in ("resnet",)])
+def test_examples_do_not_touch_each_other(family: str) -> None:
+    found = made(family)
+    model = chain(found.blocks())
+    params, stats = model.init(jax.random.key(0))
+    inputs = inputs_of(found.wanted)
+    both, alone = (
+        model.apply(params, stats, x, train=False, rng=None)[0] for x in (inputs, inputs[:1])
+    )
+    np.testing.assert_allclose(both[:1], alone, atol=1e-5)
+
+
+def test_padding_changes_nothing() -> None:
+    model = chain(made("bert").blocks())
+    params, stats = model.init(jax.random.key(0))
+    short = np.array([[3, 4, 5]], np.int32)
+    long = np.pad(short, ((0, 0), (0, 6)))
+    results = [model.apply(params, stats, x, train=False, rng=None)[0] for x in (short, long)]
+    np.testing.assert_allclose(*results, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(results[0], axis=1), 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["class", "mean", "both", "attention"])
+def test_tokens_are_pooled_as_asked(pooling: str) -> None:
+    found = made("vit", pooling=pooling)
+    *blocks, pool = found.blocks()
+    tokens = np.random.default_rng(0).normal(size=(2, 19, 8)).astype(np.float32)
+    params, stats = pool[1].init(jax.random.key(0))
+    features = pool[1].apply(params, stats, tokens, train=False, rng=None)[0]
+    assert features.shape == (2, found.width) == (2, 16 if pooling == "both" else 8)
+    wanted = {"class": tokens[:, 0], "mean": tokens[:, 3:].mean(1)}
+    wanted["both"] = np.concatenate(list(wanted.values()), axis=1)
+    if pooling in wanted:
+        np.testing.assert_allclose(features, wanted[pooling], rtol=1e-5)
+    assert [name for name, _ in blocks] == ["pixels", "embed", "layer1", "layer2", "norm"]
+
+
+def test_sides_that_are_no_multiple_of_a_patch_are_refused() -> None:
+    shape, wanted = SHAPES["vit"]
+    with pytest.raises(
+        UserError, match=r"model.image_size is 30; it takes multiples of 8 pixels: 24 or 32"
+    ):
+        families.backbone("it", "vit", families.vit.Shape(**shape), wanted, image_size=30)
+    with pytest.raises(UserError, match=r"model.image_size: it takes no images; set 0"):
+        families.backbone(
+            "it", "bert", families.bert.Shape(**SHAPES["bert"][0]), TEXTS, image_size=8
+        )
+
+
+@pytest.mark.parametrize("family", ["vit", "bert", "swin", "whisper", "wav2vec2"])
+def test_low_rank_leaves_find_queries_and_values_by_one_name(family: str) -> None:
+    blocks = lora.adapted(made(family).blocks(), rank=1, alpha=1.0, on=r".*/(query|value)/kernel")
+    params, _ = jax.eval_shape(chain(blocks).init, jax.random.key(0))
+    names = {path for path, _ in lora.walk(params) if path.endswith(lora.A)}
+    layers = sum("query/" in name for name in names)
+    assert layers and len(names) == 2 * layers
