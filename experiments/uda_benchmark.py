@@ -12,8 +12,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jtl import metrics, plots
+from jtl.catalogue import METHODS
 from jtl.configuration import like
-from jtl.registry import METHODS, VALIDATORS
+from jtl.registry import VALIDATORS
 from jtl.report import Picture, Table
 from jtl.selection import Summary, select
 from jtl.study import Findings, Results, Study, spread

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jtl import optimizers, partition, registry, sharding
+from jtl import catalogue, optimizers, partition, registry, sharding
 from jtl.data import batches
 from jtl.data.examples import Examples
 from jtl.data.splits import Domains, split_domains
@@ -143,7 +143,7 @@ def network(config: ConfigDict, found: Backbone, start: Start, made: Method) -> 
     """The classifier's first values, with the frozen blocks at its start set apart."""
     initial = start(config.seed)
     extra = _own_parameters(made)
-    if registry.METHODS[config.method.name].statistics:
+    if catalogue.METHODS[config.method.name].statistics:
         _require_moving_statistics(config, *initial)
     rules = [rules for _, rules in _partitions(config)]
     cut = 0

@@ -9,7 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jtl import overrides, ranges, registry
+from jtl import catalogue, overrides, ranges, registry
 from jtl.errors import UserError, nearest
 from jtl.models.pretrained.names import TIMM
 
@@ -102,7 +102,7 @@ def _check_method(config: ConfigDict) -> None:
     """The settings of the method are its own, of their default's type, and in their range."""
     name = config.method.name
     registry.require("method", name, "method.name")
-    entry = registry.METHODS[name]
+    entry = catalogue.METHODS[name]
     for key, value in config.method.items():
         where = f"method.{key}"
         if key == "name":
@@ -122,7 +122,7 @@ def _check_initial(config: ConfigDict) -> None:
     initial, name = config.model.initial, config.method.name
     if initial and not (Path(initial) / registry.MODEL).is_file():
         raise UserError(f"model.initial: no finished run in {initial}; train it first")
-    if registry.METHODS[name].initial and not initial:
+    if catalogue.METHODS[name].initial and not initial:
         raise UserError(
             f"model.initial is not set, and {name} adapts a trained model; train one on the source "
             "(method.name=supervised) and give its workdir"

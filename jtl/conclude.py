@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jtl import evaluate, interpolation, metrics, partition, plots, registry, runtime, workdir
+from jtl import catalogue, evaluate, interpolation, metrics, partition, plots, runtime, workdir
 from jtl.evaluate import Predictions
 from jtl.log import read_metrics
 from jtl.manifest import write_json
@@ -167,7 +167,7 @@ def remark(run: Run) -> str:
         )
     if run.oracle:
         return "It was trained on labels of the target: an oracle, and no result of adaptation."
-    if not registry.METHODS[run.config.method.name].target:
+    if not catalogue.METHODS[run.config.method.name].target:
         return "Nothing was adapted to the target: this is what an adapted model has to beat."
     return (
         "No baseline was trained here, so this does not say whether adaptation helps or hurts: the "

@@ -36,7 +36,7 @@ def defaults() -> ConfigDict:
     config.batch_size = 64
     config.data = _data()
     config.model = _model()
-    # The method (`jtl.registry.METHODS`, with its settings); those stand beside the name.
+    # The method (`jtl.catalogue.METHODS`, with its settings); those stand beside the name.
     config.method = ConfigDict({"name": "supervised"}, type_safe=False)
     # (pattern, label) pairs over parameter paths; the first that matches decides. Labels: "train",
     # "freeze", or one of optimizer.groups.

@@ -12,7 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jtl import registry
+from jtl import catalogue, registry
 from jtl.errors import UserError, nearest
 
 OPEN = "optimizer.groups"
@@ -45,7 +45,7 @@ def choose_method(config: ConfigDict, name: str, where: str) -> None:
       UserError: there is no such method.
     """
     registry.require("method", name, where)
-    settings = {key: default for key, (default, _) in registry.METHODS[name].settings.items()}
+    settings = {key: default for key, (default, _) in catalogue.METHODS[name].settings.items()}
     config.method = ConfigDict({"name": name, **settings}, type_safe=False)
 
 

@@ -14,7 +14,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 from PIL import Image
 
-from jtl import registry, workdir
+from jtl import catalogue, registry, workdir
 from jtl.configuration import defaults
 from jtl.data import folder as folder_of_images
 from jtl.data.examples import Examples
@@ -86,7 +86,7 @@ def register() -> None:
     }
     for kind, names in here.items():
         registry.KINDS[kind].update(names)
-    registry.METHODS["mean_teacher"] = registry.Entry("", {"decay": (0.9, FRACTION)})
+    catalogue.METHODS["mean_teacher"] = catalogue.Entry("", {"decay": (0.9, FRACTION)})
 
 
 def batch_norm_backbone(*, image_size: int = 0) -> Backbone:

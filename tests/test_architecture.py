@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # place here.
 LAYERS = (
     ("errors", "types", "ranges"),
+    ("catalogue",),
     (
         "registry",
         "losses",
@@ -74,6 +75,7 @@ READ_CONFIGS = {
 LIGHT = (
     "errors",
     "ranges",
+    "catalogue",
     "cluster",
     "registry",
     "overrides",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from jtl import checks, configuration, overrides, registry
+from jtl import catalogue, checks, configuration, overrides, registry
 from jtl.data import embedded
 from jtl.errors import UserError
 from jtl.models import digits_convnet, efficientnet_lite
@@ -211,9 +211,9 @@ def test_every_registered_name_can_be_imported(kind: str) -> None:
         assert callable(registry.resolve(kind, name)), name
 
 
-@pytest.mark.parametrize("name", registry.METHODS)
+@pytest.mark.parametrize("name", catalogue.METHODS)
 def test_what_is_registered_of_a_method_is_what_it_declares(name: str) -> None:
-    entry, factory = registry.METHODS[name], registry.resolve("method", name)
+    entry, factory = catalogue.METHODS[name], registry.resolve("method", name)
     arguments = inspect.signature(factory).parameters
     sizes = {"features": 8, "classes": 3, "pretrained_head": HEAD}
     made: Method = factory(**{key: sizes[key] for key in arguments if key in sizes})

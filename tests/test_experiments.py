@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jtl import checks, configuration
-from jtl.registry import METHODS
+from jtl.catalogue import METHODS
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 BASELINES = {"supervised", "target_supervised"}

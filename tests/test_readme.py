@@ -17,7 +17,7 @@ import pytest
 import test_architecture
 import toys
 
-from jtl import checks, configuration, overrides, registry
+from jtl import catalogue, checks, configuration, overrides, registry
 from jtl.data import embedded
 from jtl.data.splits import split_domains
 from jtl.ranges import NATURAL
@@ -192,7 +192,7 @@ def test_the_names_of_backbones_are_those_of_the_registry() -> None:
 def test_the_tables_of_methods_say_what_the_registry_says() -> None:
     """A method that is being added has no row before it has results."""
     for name, _, file, config, result, _ in rows(text("README.md").split("## ", 1)[0]):
-        module = registry.METHODS[coded(name)[0]].place.partition(":")[0]
+        module = catalogue.METHODS[coded(name)[0]].place.partition(":")[0]
         assert coded(file) == [module.replace(".", "/") + ".py"]
         assert (ROOT / coded(config)[0]).exists() and result
 
@@ -201,7 +201,9 @@ def test_the_table_of_configs_is_the_folder() -> None:
     """But for those of one method, which are named after it."""
     shipped = {f"configs/{path.name}" for path in CONFIGS}
     table = {coded(row[0])[0] for row in rows(section("README.md", "## Configs"))}
-    of_a_method = {path for path in shipped if Path(path).stem.split("_", 1)[1] in registry.METHODS}
+    of_a_method = {
+        path for path in shipped if Path(path).stem.split("_", 1)[1] in catalogue.METHODS
+    }
     assert table <= shipped
     assert shipped <= set(coded(prose("README.md"))) | of_a_method
 
@@ -287,7 +289,7 @@ def test_the_example_of_a_new_config_is_as_the_baseline_but_for_the_method(
 ) -> None:
     settings = {"strength": (1.0, NATURAL), "diversity": (0.2, NATURAL)}
     monkeypatch.setitem(registry.KINDS["method"], "medm", "")
-    monkeypatch.setitem(registry.METHODS, "medm", registry.Entry("", settings))
+    monkeypatch.setitem(catalogue.METHODS, "medm", catalogue.Entry("", settings))
     shutil.copy(ROOT / "configs" / "emoji_source_only.py", tmp_path)
     file = tmp_path / "emoji_medm.py"
     file.write_text(patched_files()["configs/emoji_medm.py"])

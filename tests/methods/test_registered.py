@@ -14,7 +14,7 @@ import quick_compiles
 import toys
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jtl import partition, registry
+from jtl import catalogue, partition, registry
 from jtl.step import Recipe, make_training
 from jtl.types import (
     Batch,
@@ -43,7 +43,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "cdan, randomised": ("cdan", {"widest": 0, "projections": toys.WIDTH}),
     "bsp on dann": ("bsp", {"base": "dann"}),
 }
-CASES = {name: (name, {}) for name in registry.METHODS} | VARIANTS
+CASES = {name: (name, {}) for name in catalogue.METHODS} | VARIANTS
 
 
 class Trained(NamedTuple):
@@ -86,7 +86,7 @@ def measured(method: Method) -> dict[str, Any]:
 
 
 def adapts_a_trained_model(case: str) -> bool:
-    return registry.METHODS[CASES[case][0]].initial
+    return catalogue.METHODS[CASES[case][0]].initial
 
 
 def first_state(case: str, seed: int = 0) -> TrainState:
@@ -192,7 +192,7 @@ def test_a_run_goes_on_bit_for_bit_from_its_saved_state(trained: Trained) -> Non
     assert toys.same(end, trained.states[2 * SOME])
 
 
-@pytest.mark.parametrize("trained", [*registry.METHODS, "cdan, randomised"], indirect=True)
+@pytest.mark.parametrize("trained", [*catalogue.METHODS, "cdan, randomised"], indirect=True)
 def test_runs_vmapped_over_seeds_and_strengths_on_eight_devices_equal_single_ones(
     trained: Trained,
 ) -> None:
@@ -218,7 +218,7 @@ def test_runs_vmapped_over_seeds_and_strengths_on_eight_devices_equal_single_one
     assert toys.difference(expected[0].params, expected[1].params) > 0.1
 
 
-@pytest.mark.parametrize("trained", registry.METHODS, indirect=True)
+@pytest.mark.parametrize("trained", catalogue.METHODS, indirect=True)
 def test_pmap_over_eight_devices_equals_one(trained: Trained) -> None:
     """What is gathered by hand is the global batch, to every loss and penalty of every method."""
     made = trained.run
