@@ -14,7 +14,7 @@ import numpy as np
 
 from jtl import configuration, execution, prepare, runtime, sharding
 from jtl.data.batches import stretch_indices
-from jtl.types import Batch, Labelled, Params, TrainState, Unlabelled
+from jtl.types import Batch, Labelled, Params, Preprocess, TrainState, Unlabelled
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "digits_dann.py"
 
@@ -72,12 +72,12 @@ class Training:
 
     def settings(self) -> dict[str, Any]:
         """What PyTorch must know of the config."""
-        optimizer, preprocess = self.config.optimizer, self.run.net.backbone.preprocess
-        assert preprocess is not None, f"{CONFIG} trains on images"
+        optimizer, wanted = self.config.optimizer, self.run.net.backbone.wanted
+        assert isinstance(wanted, Preprocess), f"{CONFIG} trains on images"
         return {
             "classes": len(self.run.domains.source_train.classes),
-            "mean": preprocess.mean[0],
-            "std": preprocess.std[0],
+            "mean": wanted.mean[0],
+            "std": wanted.std[0],
             "learning_rate": optimizer.learning_rate,
             "momentum": optimizer.momentum,
             "weight_decay": optimizer.weight_decay,

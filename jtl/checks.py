@@ -171,7 +171,8 @@ def _check_package(name: str, where: str) -> None:
         metadata.distribution(name)
     except metadata.PackageNotFoundError as error:
         raise UserError(
-            f"{where}: no package {name} is installed; {nearest(name, registry.PACKAGES)}"
+            f"{where}: no package {name} is installed; {nearest(name, registry.PACKAGES)} Or "
+            f"install it: pip install --no-deps {name}"
         ) from error
 
 

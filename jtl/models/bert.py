@@ -19,7 +19,6 @@ from jtl.models.layers import lifted
 from jtl.models.pooling import Pool, of_tokens, unit
 from jtl.models.transformer import After, Size, Tokens
 from jtl.models.weights import Rule, linear, norm
-from jtl.types import Array
 
 
 class Shape(NamedTuple):
@@ -102,7 +101,7 @@ class _Embed(nnx.Module):
         self.shape = shape
 
     def __call__(
-        self, tokens: Int[Array, "examples tokens"], *, rng: jax.Array | None = None
+        self, tokens: Int[jax.Array, "examples tokens"], *, rng: jax.Array | None = None
     ) -> Tokens:
         del rng
         places = self.shape.first_position + jnp.arange(tokens.shape[1])

@@ -28,7 +28,7 @@ def normalise(preprocess: Preprocess) -> Model:
     return Model(init, apply)
 
 
-def patches(x: Array, size: int) -> jax.Array:
+def patches(x: jax.Array, size: int) -> jax.Array:
     """Square pieces side by side, each as one vector; what is left over at the edges is dropped.
 
     [B, H, W, C] -> [B, H // size, W // size, size * size * C].

@@ -15,16 +15,16 @@ from jaxtyping import Bool, Float
 from jtl.models.layers import lifted
 from jtl.types import Array
 
-Tokens = Float[Array, "examples tokens width"]
+Tokens = Float[jax.Array, "examples tokens width"]
 There = Bool[Array, "examples tokens"]
 
 
-def quick_gelu(x: Array) -> jax.Array:
+def quick_gelu(x: jax.Array) -> jax.Array:
     """``x sigmoid(1.702 x)``, which the first CLIP took for a GELU."""
     return x * jax.nn.sigmoid(1.702 * x)
 
 
-ACTIVATIONS: Mapping[str, Callable[[Array], jax.Array]] = {
+ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": partial(jax.nn.gelu, approximate=False),
     "gelu_tanh": partial(jax.nn.gelu, approximate=True),
     "quick_gelu": quick_gelu,

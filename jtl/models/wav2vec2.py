@@ -19,7 +19,6 @@ from jtl.models.pooling import Pool, of_tokens
 from jtl.models.transformer import ACTIVATIONS, After, Before, Norm, Size, Tokens
 from jtl.models.weights import Rule, linear, norm
 from jtl.models.whisper import over_time
-from jtl.types import Array
 
 _GELU = ACTIVATIONS["gelu"]
 
@@ -105,7 +104,11 @@ class _Conv(nnx.Module):
 
 
 def _over_time(
-    x: Tokens, kernel: Float[Array, "..."], edges: tuple[int, int], stride: int = 1, groups: int = 1
+    x: Tokens,
+    kernel: Float[jax.Array, "..."],
+    edges: tuple[int, int],
+    stride: int = 1,
+    groups: int = 1,
 ) -> jax.Array:
     return lax.conv_general_dilated(
         x,
@@ -126,7 +129,7 @@ class _Waves(nnx.Module):
             inputs = shape.widths[number]
 
     def __call__(
-        self, x: Float[Array, "examples samples"], *, rng: jax.Array | None = None
+        self, x: Float[jax.Array, "examples samples"], *, rng: jax.Array | None = None
     ) -> Tokens:
         del rng
         x = jnp.asarray(x, jnp.float32)[..., None]

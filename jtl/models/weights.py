@@ -122,6 +122,7 @@ def import_weights(
         rule, places = _destination(table, name)
         if rule is None:
             problems.append(f"{name} is not used")
+            continue
         for path, part in zip(places, _split(tensor, len(places)), strict=True):
             if path not in expected:
                 problems.append(f"{name} is not used (the model has no {path})")

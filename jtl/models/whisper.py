@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
 from jaxtyping import Float
@@ -18,7 +19,6 @@ from jtl.models.layers import lifted
 from jtl.models.pooling import Pool, of_tokens
 from jtl.models.transformer import ACTIVATIONS, Before, Norm, Size, Tokens
 from jtl.models.weights import Rule, linear, norm
-from jtl.types import Array
 
 
 class Shape(NamedTuple):
@@ -89,14 +89,14 @@ class _Embed(nnx.Module):
         self.position = nnx.Param(jnp.zeros((shape.positions, shape.width)))
 
     def __call__(
-        self, x: Float[Array, "examples frames bands"], *, rng: jax.Array | None = None
+        self, x: Float[jax.Array, "examples frames bands"], *, rng: jax.Array | None = None
     ) -> Tokens:
         del rng
         x = self.conv2(self.conv1(x))
         return x + lifted(self.position[: x.shape[1]], 3)
 
 
-def over_time(tensor: Array) -> Array:
+def over_time(tensor: np.ndarray) -> np.ndarray:
     """A convolution over time from PyTorch's [O, I, T] to [T, I, O]."""
     return tensor.transpose(2, 1, 0)
 

@@ -179,7 +179,7 @@ def test_a_truncated_image_is_named(pets: Path) -> None:
 
 
 def test_a_backbone_of_vectors_is_refused(pets: Path) -> None:
-    with pytest.raises(UserError, match="holds images; choose"):
+    with pytest.raises(UserError, match="holds images, and this backbone takes vectors; choose"):
         folder.load(str(pets), None)
 
 

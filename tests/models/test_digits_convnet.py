@@ -38,7 +38,7 @@ def test_features_have_the_stated_width_at_any_size(size: int) -> None:
     apply = jax.jit(partial(model.apply, train=False, rng=None))
     features, _ = apply(params, stats, _pixels(3, size))
     assert features.shape == (3, found.width) == (3, 16)
-    assert found.preprocess.size == size
+    assert found.wanted.size == size
 
 
 def test_the_full_size_has_the_stated_blocks_and_parameters() -> None:

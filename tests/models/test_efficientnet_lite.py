@@ -94,10 +94,10 @@ def test_the_package_gives_a_backbone_whose_weights_fit_its_blocks() -> None:
         }
     names = [name for name, _ in backbone.blocks()]
     assert names == ["stem", *(f"stage{number}" for number in range(1, 8)), "top"]
-    assert (backbone.preprocess.size, backbone.width) == (128, 1280)
+    assert (backbone.wanted.size, backbone.width) == (128, 1280)
     assert sum(leaf.size for _, leaf in walk(wanted[0])) == 3_371_008
     assert backbone.sha256 == efficientnet_lite.SHA256
-    assert package(efficientnet_lite.PACKAGE, image_size=96).preprocess.size == 96
+    assert package(efficientnet_lite.PACKAGE, image_size=96).wanted.size == 96
 
 
 def test_the_package_is_read_but_never_imported() -> None:
@@ -124,7 +124,7 @@ def test_an_absent_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("make", [package, random])
 def test_an_unknown_backbone_names_the_nearest(make: Callable[[str], Backbone]) -> None:
-    with pytest.raises(UserError, match="did you mean efficientnet-lite0"):
+    with pytest.raises(UserError, match=r"did you mean .*efficientnet-lite0"):
         make("efficientnet-lite1")
 
 

@@ -1,4 +1,4 @@
-"""The quick forms of convolution and pooling against XLA's own operations."""
+"""The quick forms of convolution against XLA's own operations."""
 
 from collections.abc import Callable
 from functools import partial
@@ -62,28 +62,6 @@ def test_only_the_cpu_leaves_the_grouped_convolution(platform: str, grouped: boo
 
     traced = jax.jit(both_ways).trace(_random(2, 6, 6, 8), _random(3, 3, 1, 8))
     assert ("convolution" in traced.lower(lowering_platforms=(platform,)).as_text()) == grouped
-
-
-@pytest.mark.parametrize("shape", [(2, 8, 6, 3), (2, 7, 5, 3), (1, 2, 2, 1)])
-def test_pooling_equals_xlas_and_gives_the_gradient_to_the_first_of_equals(
-    shape: tuple[int, ...],
-) -> None:
-    # Few distinct values, so that most windows hold ties.
-    x = jnp.round(_random(*shape))
-
-    def reference(x: jax.Array) -> jax.Array:
-        return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
-
-    found, expected = _with_gradients(layers.max_pool, x), _with_gradients(reference, x)
-    for got, wanted in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(got, wanted)
-
-
-def test_pooling_on_cpu_scatters_nothing() -> None:
-    pooled = jax.jit(jax.grad(lambda x: layers.max_pool(x).sum()))
-    text = pooled.trace(_random(2, 4, 4, 3)).lower(lowering_platforms=("cpu",)).as_text()
-    assert "select_and_scatter" not in text
-    assert "reduce_window" not in text
 
 
 def test_convolution_pads_an_even_image_at_its_end() -> None:

@@ -66,7 +66,7 @@ def test_a_run_needs_the_folder_of_the_run_it_started_from_and_no_other(tmp_path
     shutil.rmtree(first)
     again = saved.backbone(str(second))
     jax.tree.map(np.testing.assert_array_equal, again.weights[0], jax.device_get(params))
-    assert (again.preprocess, again.name) == (found.preprocess, "digits-convnet")
+    assert (again.wanted, again.name) == (found.wanted, "digits-convnet")
 
 
 def test_an_unfinished_run_is_no_backbone(tmp_path):

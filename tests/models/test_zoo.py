@@ -21,7 +21,7 @@ def test_images_that_are_too_small_are_refused_and_the_smallest_pass(name: str) 
         zoo.random(name, image_size=smallest - 1)
     found = zoo.random(name, image_size=smallest)
     model = chain(found.blocks())
-    pixels = np.zeros((3, smallest, smallest, found.preprocess.channels), np.uint8)
+    pixels = np.zeros((3, smallest, smallest, found.wanted.channels), np.uint8)
 
     def features(key: jax.Array) -> jax.Array:
         return model.apply(*model.init(key), pixels, train=False, rng=None)[0]

@@ -16,9 +16,9 @@ TOLERANCE = 2e-6
 
 
 def randomised(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
-    """The module in eval mode with every tensor drawn: what starts at 0 or 1 hides mistakes."""
+    """The module in eval mode, all that a file has of it drawn: 0 or 1 would hide mistakes."""
     generator = torch.Generator().manual_seed(seed)
-    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+    for name, tensor in module.state_dict(keep_vars=True).items():
         if not tensor.is_floating_point():
             continue
         with torch.no_grad():
@@ -30,7 +30,8 @@ def randomised(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
             else:
                 mean = 0.7 if name.endswith("weight") else 0.0
                 tensor.normal_(mean, 0.3, generator=generator)
-    return module.eval()
+    # What its authors hold fixed has a gradient too, to be compared.
+    return module.eval().requires_grad_(requires_grad=True)
 
 
 def state(module: torch.nn.Module) -> dict[str, np.ndarray]:

@@ -1,6 +1,6 @@
 """Oracles for the architectures: timm and transformers, on PyTorch. No part of the usual tests.
 
-They have an environment of their own, see CONTRIBUTING.md.
+They have an environment of their own, see tools/parity.sh.
 """
 
 import torch

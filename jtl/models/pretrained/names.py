@@ -33,7 +33,8 @@ def _resnets() -> Iterator[tuple[str, Named]]:
     for layers, (depths, bottleneck) in _DEPTHS.items():
         shape = {"depths": depths, "bottleneck": bottleneck}
         yield f"resnet{layers}", Named("resnet", shape)
-        yield f"resnet{layers}d", Named("resnet", shape | {"deep": True})
+        size = 256 if layers > 50 else 224
+        yield f"resnet{layers}d", Named("resnet", shape | {"deep": True}, size)
     for layers in (50, 101):
         depths, bottleneck = _DEPTHS[layers]
         shape = {"depths": depths, "bottleneck": bottleneck, "factor": 2}
@@ -57,7 +58,8 @@ def _convnexts() -> Iterator[tuple[str, Named]]:
         if size != "huge":
             yield f"convnext_{size}", Named("convnext", shape)
         if size not in ("small", "xlarge"):
-            yield f"convnextv2_{size}", Named("convnext", shape | {"second": True})
+            pixels = 384 if size == "huge" else 224
+            yield f"convnextv2_{size}", Named("convnext", shape | {"second": True}, pixels)
 
 
 class _Vit(NamedTuple):
@@ -69,7 +71,7 @@ class _Vit(NamedTuple):
 
 _VITS: Mapping[str, _Vit] = {
     "tiny": _Vit(192, 12, 3, 768),
-    "xsmall": _Vit(256, 12, 4, 1024),
+    "xsmall": _Vit(256, 10, 4, 1024),
     "small": _Vit(384, 12, 6, 1536),
     "medium": _Vit(512, 12, 8, 2048),
     "base": _Vit(768, 12, 12, 3072),

@@ -91,7 +91,7 @@ def table(family: str, shape: Any) -> tuple[Rule, ...]:
 
 
 def _preprocess(config: Mapping[str, Any], size: int, name: str) -> Preprocess:
-    given = _IMAGENET | config
+    given = {**_IMAGENET, **config}
     channels, height, width = given.get("input_size", (3, size, size))
     mode = given.get("crop_mode", "center")
     if channels != 3 or height != width or mode not in ("center", "squash"):
