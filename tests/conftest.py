@@ -11,6 +11,7 @@ _CACHE = "JAX_COMPILATION_CACHE_DIR"
 _OWNED = None if _CACHE in os.environ else tempfile.mkdtemp(prefix="jtl-test-compiled-")
 if _OWNED:
     os.environ[_CACHE] = _OWNED
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import hypothesis  # noqa: E402 (after the environment that jax reads)
@@ -25,7 +26,6 @@ jax.config.update("jax_num_cpu_devices", DEVICES)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_legacy_prng_key", "error")
 jax.config.update("jax_default_matmul_precision", "float32")
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 quick_compiles.install()
 
