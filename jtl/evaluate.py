@@ -35,7 +35,11 @@ def predictor(model: Model) -> Predict:
 
     def predict(state: TrainState, examples: Examples) -> Predictions:
         params = partition.merge(state.params, state.frozen)
-        outputs = in_batches(lambda inputs: run(params, state.stats, inputs), examples.inputs)
+        outputs = in_batches(
+            lambda inputs: run(params, state.stats, inputs),
+            examples.inputs,
+            padding=examples.padding,
+        )
         return Predictions(*outputs)
 
     return predict
