@@ -165,10 +165,10 @@ def _command(
     os.environ |= environment
     # Each of these programs takes little, and all of them most of a process's time.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    from jtl import cli, conclude
+    from jtl import cli, page
 
     if not pictures:
-        conclude.pictures = lambda *_: ()
+        page.pictures = lambda *_: ()
     sys.exit(cli.main([str(file), "--workdir", str(folder)]))
 
 

@@ -129,9 +129,11 @@ def sentiment(folder: Path) -> dict[str, np.ndarray]:
     arrays = {}
     for domain, content in files.items():
         rows = [line.split("\t") for line in content.decode().splitlines()]
-        # Of equal texts the first is kept.
-        rated = {html.unescape(text).strip(): (number, float(mean)) for number, mean, text in rows[::-1]}
-        rated = {text: row for text, row in reversed(rated.items()) if row[1]}
+        rated = {}  # of equal texts the first is kept
+        for number, mean, text in rows:
+            plain = html.unescape(html.unescape(text)).strip()  # some were escaped twice
+            if float(mean):
+                rated.setdefault(plain, (number, float(mean)))
         labels = np.array([mean > 0 for _, mean in rated.values()], np.uint8)
         kept = balanced(labels)
         texts, sources = list(rated), [number.partition("_")[0] for number, _ in rated.values()]

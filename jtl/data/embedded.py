@@ -7,13 +7,14 @@ four places, and two kinds of tumours.
 import hashlib
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from jtl import registry
 from jtl.data.examples import Examples
-from jtl.data.preprocess import changes, of_images, of_vectors, resize_array
+from jtl.data.preprocess import changes, of_images, refused, resize_array
 from jtl.data.texts import of_texts, tokens
 from jtl.errors import UserError
 from jtl.types import Wanted
@@ -22,7 +23,7 @@ FILES = Path(__file__).parent / "files"
 CHECKSUMS = {
     "emoji.npz": "77e36c89417bf2a7ee5a80939202d3249f1c84fd5fa7c9ada429caf924aef182",
     "mnist.npz": "29f7e412a2d57447c339a8f5d6f3240bf5917b436b5717d9d749fe43ab28592d",
-    "sentiment.npz": "234f0077fcf33e6cce51b7f25db0f10af794feaefca709132ec7e54836791d2a",
+    "sentiment.npz": "ab7b707330b9f40782fed3463d7e366c84178c7cd33b208632a3932a57ff1395",
 }
 DIGITS = tuple("0123456789")
 
@@ -36,9 +37,9 @@ def load(argument: str, wanted: Wanted | None) -> Examples:
 
     ``sentiment/amazon``, ``film``, ``nyt`` and ``tweets``: sentences of product reviews, film
     reviews, editorials and tweets, half positive and half negative; those of one review or
-    editorial have one identity. ``tumours/even`` and ``coarse``: 27 measurements of cells, benign or
-    malignant; the two hold tumours whose texture is at most, or above, the median, and the three
-    columns that say so are left out.
+    editorial have one identity. ``tumours/even`` and ``coarse``: 27 measurements of cells, of
+    tumours that are benign or malignant; the two hold those whose texture is at most, or above, the
+    median, and the three columns that say so are left out.
     """
     reference = f"embedded:{argument}"
     registry.split("data", reference, "data")
@@ -108,7 +109,7 @@ def _optdigits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sentiment(reference: str, domain: str, wanted: Wanted | None) -> Examples:
-    """Rated sentences (Hutto and Gilbert, ICWSM 2014): a mean above 0 is positive, below negative."""
+    """Sentences by their mean rating, above or below 0 (Hutto and Gilbert, ICWSM 2014)."""
     tokenization = of_texts(reference, wanted)
     arrays = _read("sentiment.npz")
     texts = arrays[f"{domain}_texts"].tobytes().decode().split("\n")
@@ -129,6 +130,19 @@ def _tumours(reference: str, part: str, wanted: Wanted | None) -> Examples:
     """Breast tumours (Street, Wolberg and Mangasarian, 1993), on either side of a median."""
     from sklearn.datasets import load_breast_cancer
 
-    of_vectors(reference, wanted)
-    columns, malignant = load_breast_cancer(return_X_y=True)[0], None
-    raise NotImplementedError
+    if wanted is not None:
+        raise refused(reference, "vectors", wanted)
+    bunch: Any = load_breast_cancer()
+    texture = bunch.data[:, list(bunch.feature_names).index("mean texture")]
+    coarse = texture > np.median(texture)
+    rows = np.flatnonzero(coarse == (part == "coarse"))
+    columns = [index for index, name in enumerate(bunch.feature_names) if "texture" not in name]
+    names = np.array([f"tumours/{index:03d}" for index in rows])
+    return Examples(
+        name=reference,
+        inputs=bunch.data[rows][:, columns].astype(np.float32),
+        labels=(bunch.target[rows] == 0).astype(np.int32),  # scikit-learn's 1 is benign
+        classes=("benign", "malignant"),
+        names=names,
+        identities=names,
+    )

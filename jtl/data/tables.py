@@ -3,8 +3,9 @@
 import csv
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -17,69 +18,73 @@ Table = dict[str, list[Any]]
 """Columns by name, all of one length; a cell without a value is None."""
 
 
-class Columns(NamedTuple):
-    """Which columns of a table are read.
+def read(kind: str, path: Path) -> Table:
+    """The columns of a file.
 
-    Attributes:
-      text: that of the texts.
-      label: that of the labels; a table without it is unlabelled.
+    Args:
+      kind: out of :data:`jtl.registry.TABLES`.
+      path: of the file.
+
+    Raises:
+      UserError: there is none, it is none of that kind, or it has no rows.
     """
-
-    text: str = "text"
-    label: str = "label"
-
-
-def load_csv(argument: str, wanted: Wanted | None, columns: Columns) -> Examples:
-    """A CSV file whose first line names the columns."""
-    return _load(f"csv:{argument}", Path(argument).expanduser(), _read_csv, wanted, columns)
-
-
-def load_jsonl(argument: str, wanted: Wanted | None, columns: Columns) -> Examples:
-    """A file with one JSON object a line."""
-    return _load(f"jsonl:{argument}", Path(argument).expanduser(), _read_jsonl, wanted, columns)
-
-
-def load_parquet(argument: str, wanted: Wanted | None, columns: Columns) -> Examples:
-    """A Parquet file."""
-    return _load(f"parquet:{argument}", Path(argument).expanduser(), _read_parquet, wanted, columns)
-
-
-def _load(
-    name: str,
-    path: Path,
-    read: Callable[[str, Path], Table],
-    wanted: Wanted | None,
-    columns: Columns,
-) -> Examples:
+    name = f"{kind}:{path}"
     if not path.is_file():
         raise UserError(f"{name}: there is no such file (looked for {path.absolute()})")
     try:
-        table = read(name, path)
+        table = _READ[kind](name, path)
     except (OSError, ValueError, csv.Error) as error:
         said = str(error).partition("\n")[0]
-        raise UserError(f"{name}: cannot be read ({said}); is it the format that it says?") from error
-    count = len(next(iter(table.values()), []))
-    if not count:
+        raise UserError(f"{name}: cannot be read as {kind} ({said}); mend or convert it") from error
+    if not any(table.values()):
         raise UserError(f"{name}: has no rows")
-    labels, classes = _labels(name, table.get(columns.label))
+    return table
+
+
+def _load(kind: str, argument: str, wanted: Wanted | None, *, text: str, label: str) -> Examples:
+    """The texts or the vectors of a table.
+
+    Args:
+      kind: out of :data:`jtl.registry.TABLES`.
+      argument: the file.
+      wanted: by the backbone.
+      text: the column of the texts.
+      label: the column of the labels; a table without it is unlabelled.
+
+    Raises:
+      UserError: the file cannot be read, lacks what is wanted, or holds it in part.
+    """
+    name, path = f"{kind}:{argument}", Path(argument).expanduser()
+    table = read(kind, path)
+    labels, classes = _labels(name, table.pop(label, None))
     if wanted is None:
-        numbers = {key: column for key, column in table.items() if key != columns.label}
-        inputs, notes, names = _numbers(name, numbers), (), None
+        inputs, notes, padding = vectors(name, table), (), None
+        names = [f"{path.name}:{row}" for row in range(1, len(inputs) + 1)]
+        identities = [f"{path.resolve()}:{row}" for row in range(1, len(inputs) + 1)]
     else:
         tokenization = of_texts(name, wanted)
-        texts = _texts(name, table, columns)
-        (inputs, notes), names = tokens(texts, tokenization), texts
-    rows = [f"{path.name}:{row}" for row in range(1, count + 1)]
+        # Equal texts are one thing, so that none is trained on and tested on.
+        names = identities = texts(name, table, text)
+        inputs, notes = tokens(names, tokenization)
+        padding = tokenization.padding
     return Examples(
         name=name,
         inputs=inputs,
         labels=labels,
         classes=classes,
-        names=np.array(names or rows),
-        # Equal texts are one, so that none is trained on and tested on.
-        identities=np.array(names or [f"{path.resolve()}:{row}" for row in range(count)]),
+        names=np.array(names),
+        identities=np.array(identities),
+        padding=padding,
         notes=notes,
     )
+
+
+load_csv = partial(_load, "csv")
+"""A CSV file whose first line names the columns; as :func:`_load`."""
+load_jsonl = partial(_load, "jsonl")
+"""A file with one JSON object a line."""
+load_parquet = partial(_load, "parquet")
+"""A Parquet file."""
 
 
 def _read_csv(name: str, path: Path) -> Table:
@@ -126,23 +131,33 @@ def _read_parquet(name: str, path: Path) -> Table:
     return parquet.read_table(path).to_pydict()
 
 
-def _texts(name: str, table: Table, columns: Columns) -> list[str]:
-    if columns.text not in table:
+_READ: Mapping[str, Callable[[str, Path], Table]] = {
+    "csv": _read_csv,
+    "jsonl": _read_jsonl,
+    "parquet": _read_parquet,
+}
+
+
+def texts(name: str, table: Table, column: str) -> list[str]:
+    """A column of texts.
+
+    Raises:
+      UserError: there is none of that name, or a row of it holds none.
+    """
+    if column not in table:
         raise UserError(
-            f"{name}: has no column {columns.text!r}, which data.text_column names; "
-            f"{nearest(columns.text, table)}"
+            f"{name}: has no column {column!r}, which data.text_column names; "
+            f"{nearest(column, table)}"
         )
-    for row, value in enumerate(table[columns.text], 1):
+    for row, value in enumerate(table[column], 1):
         if not isinstance(value, str) or not value.strip():
             raise UserError(
-                f"{name}, row {row}: {columns.text} is {value!r}; it must be a text, not empty"
+                f"{name}, row {row}: {column} is {value!r}; it must be a text, not empty"
             )
-    return table[columns.text]
+    return table[column]
 
 
-def _labels(
-    name: str, column: list[Any] | None
-) -> tuple[np.ndarray | None, tuple[str, ...]]:
+def _labels(name: str, column: list[Any] | None) -> tuple[np.ndarray | None, tuple[str, ...]]:
     """Positions in the classes, which are the column's values in order."""
     if column is None:
         return None, ()
@@ -151,7 +166,15 @@ def _labels(
             raise UserError(f"{name}, row {row}: has no label; give all rows one, or none")
     values = sorted(set(map(str, column)), key=_numerically)
     if len(values) == 1:
-        raise UserError(f"{name}: one class only ({values[0]}), so there is nothing to tell apart")
+        raise UserError(
+            f"{name}: one class only ({values[0]}), so there is nothing to tell apart; add rows of "
+            "another, or leave the labels out for an unlabelled set"
+        )
+    if len(values) > max(20, len(column) // 2):
+        raise UserError(
+            f"{name}: {len(values)} different labels in {len(column)} rows ({values[0]!r}, "
+            f"{values[1]!r}, ...); data.label_column must name classes"
+        )
     places: Mapping[str, int] = {value: index for index, value in enumerate(values)}
     return np.array([places[str(value)] for value in column], np.int32), tuple(values)
 
@@ -164,8 +187,12 @@ def _numerically(value: str) -> tuple[int, float, str]:
         return 1, 0.0, value
 
 
-def _numbers(name: str, table: Table) -> np.ndarray:
-    """All columns as vectors: float32 [rows, columns]."""
+def vectors(name: str, table: Table) -> np.ndarray:
+    """All columns, as vectors: float32 [rows, columns].
+
+    Raises:
+      UserError: there is no column, or one that holds no finite number in some row.
+    """
     if not table:
         raise UserError(f"{name}: has no column but that of the labels")
     columns = []
@@ -177,7 +204,8 @@ def _numbers(name: str, table: Table) -> np.ndarray:
                 f"{name}: column {head!r} holds {_first_word(cells)!r}, and without a backbone all "
                 "columns but the labels' must be numbers; remove it, or name a backbone of texts"
             ) from error
-        bad = np.flatnonzero(~np.isfinite(column.astype(np.float32)))
+        with np.errstate(over="ignore"):  # what overflows is reported below
+            bad = np.flatnonzero(~np.isfinite(column.astype(np.float32)))
         if len(bad):
             raise UserError(
                 f"{name}, row {bad[0] + 1}: {head} is {cells[bad[0]]!r}, no finite number; remove "

@@ -7,8 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from jtl.data.examples import Examples
-from jtl.data.preprocess import TAKEN
-from jtl.errors import UserError
+from jtl.data.preprocess import refused
 from jtl.inference import LENGTHS
 from jtl.types import Tokenization, Wanted
 
@@ -24,10 +23,7 @@ def of_texts(name: str, wanted: Wanted | None) -> Tokenization:
       UserError: it takes no texts.
     """
     if not isinstance(wanted, Tokenization):
-        raise UserError(
-            f"{name}: holds texts, and this backbone takes {TAKEN[type(wanted)]}; choose a "
-            "backbone that takes texts"
-        )
+        raise refused(name, "texts", wanted)
     return wanted
 
 
