@@ -12,7 +12,7 @@ from jtl.configuration import defaults
 
 
 def get_config(pair: str = "amazon-film") -> ConfigDict:
-    """As sentiment_dann, but the target's training examples are never forwarded."""
+    """A frozen encoder of sentences; the target's training examples are never forwarded."""
     source, _, target = pair.partition("-")
     config = defaults()
     config.data.source = f"embedded:sentiment/{source}"
@@ -22,7 +22,7 @@ def get_config(pair: str = "amazon-film") -> ConfigDict:
     config.method.name = "supervised"
     config.optimizer.learning_rate = 0.01
     config.optimizer.schedule = "inverse"
-    config.optimizer.weight_decay = 1e-3
+    config.optimizer.weight_decay = 1e-2
     config.keep.criterion = "information_maximization"
-    config.steps = 1000
+    config.steps = 500
     return config
