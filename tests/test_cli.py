@@ -133,6 +133,13 @@ ARGUMENTS = {
     "data of no kind": ("--config.data.target=photos", "write embedded:..., folder:..."),
     "data of no name": ("--config.data.target=tfds:", "names nothing after the colon"),
     "missing folder": ("--config.data.target=folder:no/such", "data.target: no folder no/such"),
+    "a missing table": (
+        "--config.data.source=csv:no.csv",
+        "data.source: no file no.csv; give a csv",
+    ),
+    "texts of no length": ("--config.model.max_tokens=-1", "model.max_tokens is -1; it must be 0"),
+    "images by columns": ("--config.model.standardize=true", "model.standardize: is for vectors"),
+    "validators without examples": ("--config.keep.examples=0", "keep.examples is 0; it must be 1"),
     "missing arrays": ("--config.data.source=arrays:no.npz", "data.source: no file no.npz"),
     "unknown backbone": ("--config.model.backbone=pakage:x", "did you mean package?"),
     "unknown package": (

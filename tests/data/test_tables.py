@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
-from word_tokenizer import tokenization
+from small_sentences import tokenization
 
 from jtl.data import tables
 from jtl.data.examples import Examples

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from word_tokenizer import tokenization
+from small_sentences import tokenization
 
 from jtl.data import embedded, texts
 from jtl.data.examples import Examples
