@@ -79,6 +79,8 @@ class Prefix:
         if not isinstance(examples.inputs, np.ndarray):
             return replace(examples, inputs=self._outputs_of(examples))
         names = examples.fingerprints
+        if examples.padding is not None and not self._pools(examples):
+            names = [f"{name} of {examples.inputs.shape[1]}" for name in names]
         new = list({n: i for i, n in enumerate(names) if n not in self._outputs}.values())
         if new:
             outputs = self._outputs_of(examples.take(new))
@@ -93,13 +95,18 @@ class Prefix:
 
     def _outputs_of(self, examples: Examples) -> np.ndarray:
         weights = jax.device_put(self._weights)
-        # Blocks below the pooling of tokens give more for longer texts: those are run as they are.
-        pooled = examples.padding is not None and len(self._shape_of_one(examples).shape) == 2
         return in_batches(
             lambda inputs: self._run(weights, inputs),
             examples.inputs,
-            padding=examples.padding if pooled else None,
+            padding=examples.padding if self._pools(examples) else None,
         )
+
+    def _pools(self, examples: Examples) -> bool:
+        """Whether outputs for texts do not depend on how far they are padded.
+
+        Blocks below the pooling of tokens give more for longer ones.
+        """
+        return len(self._shape_of_one(examples).shape) == 2
 
     def _shape_of_one(self, examples: Examples) -> jax.ShapeDtypeStruct:
         return jax.eval_shape(self._run, self._weights, np.asarray(examples.inputs[0])[None])

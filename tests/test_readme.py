@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")
 PAGES = tuple(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-COMMAND = re.compile(r"\./launch\.sh ((?:configs|experiments)/\w+\.py(?::\w+)?)")
+COMMAND = re.compile(r"\./launch\.sh ((?:configs|experiments)/\w+\.py(?::[\w-]+)?)")
 TREES = (
     *("jtl", "configs", "experiments", "tests", "tools", "benchmarks", "docs"),
     *("requirements", ".ci"),

@@ -133,6 +133,19 @@ def test_stored_features_of_sentences_do_not_depend_on_the_others(place: Path) -
     np.testing.assert_array_equal(apart(few).inputs, run.stored.source_train.inputs[:3])
 
 
+def test_texts_are_run_once_however_far_they_are_padded(place: Path) -> None:
+    run = prepare(config(place), place / "none")
+    few = run.domains.target_train.take([0, 1, 2])
+    assert few.inputs.shape[1] == 16
+    prefix = features.Prefix("padded", run.net.blocks[: run.net.cut], *_below(run))
+    longer = replace(few, inputs=np.pad(few.inputs, ((0, 0), (0, 16))))
+    stored = prefix(few)
+    assert longer.fingerprints == few.fingerprints
+    prefix._run = None  # nothing is left to be run
+    prefix._shape_of_one = lambda examples: stored.inputs[:1]
+    np.testing.assert_array_equal(prefix(longer).inputs, stored.inputs)
+
+
 def _below(run):
     blocks = run.net.blocks[: run.net.cut]
     return tuple(features.below(tree, blocks) for tree in run.net.initial)

@@ -140,8 +140,10 @@ class Examples:
 
     @cached_property
     def fingerprints(self) -> list[str]:
-        """A hash of each input of a set that is in memory."""
-        rows = self.array()
+        """A hash of each input of a set that is in memory; of texts, without their padding."""
+        rows = list(self.array())
+        if self.padding is not None:
+            rows = [np.trim_zeros(row - self.padding, "b") for row in rows]
         return [hashlib.sha256(np.ascontiguousarray(row).data).hexdigest() for row in rows]
 
     def sha256(self) -> str:
