@@ -67,11 +67,13 @@ class Checkout:
         return process.returncode, out, err
 
     def installed(self) -> list[str]:
-        """The locks of each installation, in order."""
+        """The locks of each installation, in order; that of the weights goes with every one."""
         lines = [line for line in self.calls.read_text().splitlines() if "--require-hashes" in line]
+        apart = [line for line in lines if "--no-deps" in line]
+        assert apart == lines[1::2] and all("/weights.txt" in line for line in apart)
         return [
             " ".join(Path(word).stem for word in line.split() if word.endswith(".txt"))
-            for line in lines
+            for line in lines[::2]
         ]
 
 
@@ -107,9 +109,10 @@ def test_only_the_tests_need_the_test_tools(checkout: Checkout) -> None:
     assert checkout.installed() == ["cpu", "dev"]
 
 
-def test_a_changed_lock_is_installed_again(checkout: Checkout) -> None:
+@pytest.mark.parametrize("lock", ["cpu", "weights"])
+def test_a_changed_lock_is_installed_again(checkout: Checkout, lock: str) -> None:
     checkout.run("a.py")
-    with (checkout.root / "requirements" / "cpu.txt").open("a") as file:
+    with (checkout.root / "requirements" / f"{lock}.txt").open("a") as file:
         file.write("# changed\n")
     checkout.run("a.py")
     assert checkout.installed() == ["cpu", "cpu"]
