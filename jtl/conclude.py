@@ -32,6 +32,7 @@ def conclude(run: Run, state: TrainState, step: int) -> None:
     records = read_metrics(run.folder / workdir.METRICS)
     seconds = [r["values"]["seconds"] for r in records if r["split"] == "train"][-1]
     summary = summarize(run, predicted, step, seconds) | curve
+    summary["protocol"] = [remark(run), *_protocol(run, step)]
     write_predictions(run, predicted)
     _write_report(run, predicted, summary)
     write_json(run.folder / workdir.SUMMARY, summary)
@@ -71,7 +72,8 @@ def write_model(run: Run, state: TrainState) -> None:
     trained = partition.merge(state.params, state.frozen)
     params, stats = run.net.whole(trained, state.stats)
     plain = lora.merged(params, alpha=run.config.model.lora.alpha)
-    saved.write(run.folder, plain, stats, run.net.backbone)
+    classes = run.domains.source_train.classes
+    saved.write(run.folder, plain, stats, run.net.backbone, classes)
 
 
 def write_predictions(run: Run, predicted: Predicted) -> None:
