@@ -71,9 +71,7 @@ def _taken(model: Record) -> str:
     shape = model["inputs"]["shape"]
     if len(shape) == 4:
         return f"images of {shape[1]} x {shape[2]} pixels"
-    if model["inputs"]["dtype"] == "int32":
-        return "texts"
-    return f"vectors of {shape[1]} numbers" if shape[1].isdecimal() else "sounds"
+    return "texts" if model["inputs"]["dtype"] == "int32" else f"vectors of {shape[1]} numbers"
 
 
 def _preparation(model: Record) -> str:

@@ -86,7 +86,7 @@ def stablehlo(function: Function, weights: Any, found: Backbone) -> bytes:
       found: the backbone, which says what goes in.
 
     Raises:
-      UserError: the weights are too large for such a program.
+      UserError: the weights are too large for such a program, or it would take sounds.
     """
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(weights))
     if size >= LARGEST:
@@ -103,18 +103,22 @@ def stablehlo(function: Function, weights: Any, found: Backbone) -> bytes:
 
 
 def _inputs_of(found: Backbone) -> jax.ShapeDtypeStruct:
-    """The shape of what goes in; examples are any number of, as are tokens, frames and samples."""
-    wanted = found.wanted
+    """The shape of what goes in, of any number of examples and of tokens as many as it takes.
+
+    Raises:
+      UserError: it takes sounds.
+    """
+    wanted, constraints = found.wanted, []
+    if isinstance(wanted, Sound):
+        raise UserError(f"{found.name}: a model of sounds cannot be exported yet")
     if isinstance(wanted, Preprocess):
         shape, dtype = f"examples, {wanted.size}, {wanted.size}, {wanted.channels}", jnp.uint8
     elif isinstance(wanted, Tokenization):
         shape, dtype = "examples, tokens", jnp.int32
-    elif isinstance(wanted, Sound):
-        sides = (str(side) if side else "length" for side in wanted.shape)
-        shape, dtype = ", ".join(("examples", *sides)), jnp.float32
+        constraints = [f"tokens <= {wanted.longest}"]
     else:
         shape, dtype = f"examples, {found.width}", jnp.float32
-    return jax.ShapeDtypeStruct(jax.export.symbolic_shape(shape), dtype)
+    return jax.ShapeDtypeStruct(jax.export.symbolic_shape(shape, constraints=constraints), dtype)
 
 
 def describe(whole: saved.Whole) -> dict[str, Any]:
