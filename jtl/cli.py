@@ -1,4 +1,4 @@
-"""The command line: one config trained, one study run, or backbones ranked.
+"""The command line: a config trained, a study run, backbones ranked, what was trained used.
 
 jtl CONFIG.py[:argument] [--config.key=value ...] [--workdir DIR] [--debug_nans]
     trains as the config file says, by default in runs/CONFIG; with --debug_nans, slowly, a NaN

@@ -42,6 +42,7 @@ def test_parameters_and_statistics_come_back_as_they_were(tmp_path):
     np.testing.assert_array_equal(model.params["a"]["b"], params["a"]["b"])
     np.testing.assert_array_equal(model.stats["a"]["norm"]["mean"], stats["a"]["norm"]["mean"])
     assert (model.architecture, model.image_size) == ("digits-convnet", 20)
+    assert tuple(model.classes) == CLASSES
     assert model.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
