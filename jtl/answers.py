@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -115,7 +117,13 @@ def _say(what: str, output: Path | None) -> None:
 def _opened(output: Path | None) -> Iterator[TextIO]:
     """Standard output, or a file that is there once all of it is written."""
     if output is None:
-        yield sys.stdout
+        try:
+            yield sys.stdout
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Who reads it, `head` say, has seen enough; Python would say so once more at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(128 + signal.SIGPIPE)
         return
     with replacing(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         yield file

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -136,6 +138,18 @@ def test_nothing_is_written_where_nothing_can_be_read(
     assert "one.png: cannot be decoded" in captured.err
     assert "(1 more could not be read)" in captured.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.png", "two.png"]
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly(
+    of_vectors: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["predict", str(of_vectors), str(data / "target.npz")])
+    assert ended.value.code == 128 + signal.SIGPIPE
 
 
 def test_a_model_is_one_file(of_pictures: Path, data: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import test_torch_file as torch
 from safetensors import safe_open
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from jtl.errors import UserError
 from jtl.models.pretrained import convert as converting
@@ -40,6 +40,13 @@ def test_tensors_keep_names_shapes_and_values(source: Path, tmp_path: Path) -> N
     with safe_open(file, framework="numpy") as opened:
         assert opened.metadata() is None
     assert [path.name for path in tmp_path.iterdir() if path != source] == [file.name]
+
+
+def test_safetensors_in_bfloat16_are_read_too(tmp_path: Path) -> None:
+    save_file({"half": torch.SIX.astype(ml_dtypes.bfloat16)}, tmp_path / "half.safetensors")
+    convert(tmp_path / "half.safetensors", tmp_path / "single.safetensors")
+    half = load_file(tmp_path / "single.safetensors")["half"]
+    assert half.dtype == np.float32 and (half == torch.SIX).all()
 
 
 def test_the_file_says_its_architecture_where_it_is_told(source: Path, tmp_path: Path) -> None:
