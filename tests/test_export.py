@@ -18,7 +18,10 @@ import jtl
 from jtl import cli, export, train
 from jtl.card import card
 from jtl.errors import UserError
+from jtl.models import bert, families, heads, saved
+from jtl.models.chain import chain, prefixed
 from jtl.models.zoo import vectors
+from jtl.types import Tokenization
 
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -157,6 +160,31 @@ MANIFEST = {
     "weights": {},
     "data": {},
 }
+
+
+def test_a_model_of_texts_brings_its_tokenizer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "stablehlo", lambda *given: b"program")
+    place = tmp_path / "run"
+    place.mkdir()
+    shape = bert.Shape(width=8, layers=1, heads=2, hidden=8, vocabulary=9, positions=16)
+    found = families.backbone("it", "bert", shape, Tokenization('{"a": "é"}', 16, 0))
+    blocks = (*prefixed("backbone", found.blocks()), ("head", heads.head(8, 2)))
+    shapes, _ = jax.eval_shape(chain(blocks).init, jax.random.key(0))
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    saved.write(place, params, {}, found, ["a", "b"])
+    summary = {"train_seconds": 1.0, "protocol": []}
+    for name, content in (("config", CONFIG), ("manifest", MANIFEST), ("summary", summary)):
+        (place / f"{name}.json").write_text(json.dumps(content))
+    assert export.export(place, tmp_path / "out") == 0
+    assert (tmp_path / "out" / "tokenizer.json").read_text(encoding="utf-8") == '{"a": "é"}'
+    said = json.loads((tmp_path / "out" / "model.json").read_text())
+    assert said["inputs"] == {
+        "shape": ["examples", "tokens"],
+        "dtype": "int32",
+        "preprocessing": {"longest": 16, "padding": 0},
+    }
 
 
 @pytest.mark.parametrize(
