@@ -1,10 +1,4 @@
-"""What was trained, in use: the model of a finished run, and the features of any backbone.
-
->>> import jtl
->>> model = jtl.load("runs/emoji_probe")  # doctest: +SKIP
->>> model.predict(["cat.png", "dog.png"]).labels  # doctest: +SKIP
-['Animals & Nature', 'Animals & Nature']
-"""
+"""What was trained, in use: the model of a finished run, and the features of any backbone."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence

@@ -1,6 +1,7 @@
 """The models of finished runs, in use: what they say is what their runs said."""
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -138,6 +139,21 @@ def test_nothing_is_written_where_nothing_can_be_read(
     assert "one.png: cannot be decoded" in captured.err
     assert "(1 more could not be read)" in captured.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.png", "two.png"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_shown_on_a_terminal_and_nowhere_else(
+    of_vectors: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["predict", str(of_vectors), str(data / "target.npz"), "-o", str(tmp_path / "a.csv")]
+    for stream, shown in ((Terminal(), "\r120 of 120 inputs\n"), (io.StringIO(), "")):
+        monkeypatch.setattr(sys, "stderr", stream)
+        assert cli.main(words) == 0
+        assert stream.getvalue() == shown
 
 
 def test_a_reader_that_has_seen_enough_ends_it_quietly(
