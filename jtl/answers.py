@@ -5,10 +5,10 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import numpy as np
 
@@ -19,8 +19,8 @@ from jtl.data.inputs import NAME
 from jtl.errors import UserError
 from jtl.models.backbone import Backbone
 
-Write = Callable[[str, np.ndarray], None]
-"""Writes what is said of one input: its name, and its probabilities or features."""
+Said = Iterable[tuple[str, np.ndarray]]
+"""The names of inputs, and what is said of each: probabilities or features."""
 
 
 def predict(place: Path, words: Sequence[str], output: Path | None) -> int:
@@ -36,11 +36,12 @@ def predict(place: Path, words: Sequence[str], output: Path | None) -> int:
     """
     runtime.keep_compiled_programs()
     model = trained.load(place)
+    lines = output is not None and output.suffix == ".jsonl"
+    write = _predictions_jsonl if lines else _predictions_csv
     with _opened(output) as file:
-        lines = output is not None and output.suffix == ".jsonl"
-        write = (_predictions_jsonl if lines else _predictions_csv)(file, model.classes)
-        count = _answer(model.runner, words, lambda outputs: outputs[0], write)
-    _say(f"{count} predicted", output)
+        count = write(file, model.classes, _said(model.runner, words))
+    if output:
+        print(f"{output}: {count} predicted")
     return 0
 
 
@@ -56,35 +57,21 @@ def features(found: Backbone, words: Sequence[str], output: Path) -> int:
       UserError: no input can be read, or the file cannot be written.
     """
     runtime.keep_compiled_programs()
-    runner = trained.embedder(found)
+    said = _said(trained.embedder(found), words)
     if output.suffix == ".npz":
-        names: list[str] = []
-        rows: list[np.ndarray] = []
-
-        def keep(name: str, row: np.ndarray) -> None:
-            names.append(name)
-            rows.append(row)
-
-        count = _answer(runner, words, lambda outputs: outputs, keep)
+        names, rows = zip(*said, strict=True)
+        count = len(names)
         with replacing(output) as temporary, temporary.open("wb") as file:
             np.savez(file, names=np.array(names), features=np.stack(rows))
     else:
         with _opened(output) as file:
-            write = _features_csv(file, found.width)
-            count = _answer(runner, words, lambda outputs: outputs, write)
-    _say(f"features of {count}, {found.width} each", output)
+            count = _features_csv(file, found.width, said)
+    print(f"{output}: features of {count}, {found.width} each")
     return 0
 
 
-def _answer(
-    runner: trained.Runner,
-    words: Sequence[str],
-    chosen: Callable[[Any], np.ndarray],
-    write: Write,
-) -> int:
-    """Runs all inputs and writes what is said of each; returns of how many.
-
-    What cannot be read is listed on standard error.
+def _said(runner: trained.Runner, words: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """The first of a runner's outputs for each input; what cannot be read is listed at the end.
 
     Raises:
       UserError: nothing can be read.
@@ -93,8 +80,8 @@ def _answer(
     count, live = 0, sys.stderr.isatty()
     for chunk, outputs in runner(items):
         unread += chunk.unread
-        for name, row in zip(chunk.names, chosen(outputs) if chunk.names else (), strict=True):
-            write(name, row)
+        if chunk.names:
+            yield from zip(chunk.names, outputs[0], strict=True)
         count += len(chunk.names)
         if live:
             print(f"\r{count:,} of {len(items):,} inputs", end="", file=sys.stderr, flush=True)
@@ -105,12 +92,6 @@ def _answer(
         raise UserError(f"{unread[0]}{more}")
     for line in unread:
         print(f"jtl: skipped {line}", file=sys.stderr)
-    return count
-
-
-def _say(what: str, output: Path | None) -> None:
-    if output:
-        print(f"{output}: {what}")
 
 
 @contextmanager
@@ -129,20 +110,22 @@ def _opened(output: Path | None) -> Iterator[TextIO]:
         yield file
 
 
-def _predictions_csv(file: TextIO, classes: Sequence[str]) -> Write:
-    rows = csv.writer(file, lineterminator="\n")
-    rows.writerow((NAME, "predicted", "confidence", *classes))
-
-    def write(name: str, probabilities: np.ndarray) -> None:
+def _predictions_csv(file: TextIO, classes: Sequence[str], said: Said) -> int:
+    """Writes a row for each input, and the heads before the first; returns how many."""
+    rows, count = csv.writer(file, lineterminator="\n"), 0
+    for count, (name, probabilities) in enumerate(said, 1):
+        if count == 1:
+            rows.writerow((NAME, "predicted", "confidence", *classes))
         best = int(probabilities.argmax())
         shown = [f"{value:.6f}" for value in probabilities]
         rows.writerow((name, classes[best], shown[best], *shown))
+    return count
 
-    return write
 
-
-def _predictions_jsonl(file: TextIO, classes: Sequence[str]) -> Write:
-    def write(name: str, probabilities: np.ndarray) -> None:
+def _predictions_jsonl(file: TextIO, classes: Sequence[str], said: Said) -> int:
+    """Writes an object for each input; returns how many."""
+    count = 0
+    for name, probabilities in said:
         best = int(probabilities.argmax())
         shown = [round(float(value), 6) for value in probabilities]
         record = {
@@ -152,15 +135,15 @@ def _predictions_jsonl(file: TextIO, classes: Sequence[str]) -> Write:
             "probabilities": dict(zip(classes, shown, strict=True)),
         }
         file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        count += 1
+    return count
 
-    return write
 
-
-def _features_csv(file: TextIO, width: int) -> Write:
-    rows = csv.writer(file, lineterminator="\n")
-    rows.writerow((NAME, *(f"feature{number}" for number in range(width))))
-
-    def write(name: str, values: np.ndarray) -> None:
+def _features_csv(file: TextIO, width: int, said: Said) -> int:
+    """Writes a row for each input, and the heads before the first; returns how many."""
+    rows, count = csv.writer(file, lineterminator="\n"), 0
+    for count, (name, values) in enumerate(said, 1):
+        if count == 1:
+            rows.writerow((NAME, *(f"feature{number}" for number in range(width))))
         rows.writerow((name, *map(str, values)))  # as many digits as tell float32 apart
-
-    return write
+    return count

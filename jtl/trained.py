@@ -120,11 +120,11 @@ def load(place: str | os.PathLike[str]) -> Trained:
 
 
 def embedder(found: Backbone) -> Runner:
-    """The features of a backbone; one that starts at random is drawn with seed 0."""
+    """Gives (features,) of a backbone; one that starts at random is drawn with seed 0."""
     blocks = prefixed("backbone", found.blocks())
 
-    def features(weights: Weights, inputs: Array) -> jax.Array:
-        return chain(blocks).apply(*weights, inputs, train=False, rng=None)[0]
+    def features(weights: Weights, inputs: Array) -> tuple[jax.Array]:
+        return (chain(blocks).apply(*weights, inputs, train=False, rng=None)[0],)
 
     return Runner(features, Start(found, blocks)(0), Taken(found.wanted, found.width))
 

@@ -132,12 +132,12 @@ def test_nothing_is_written_where_nothing_can_be_read(
 ) -> None:
     for name in ("one.png", "two.png"):
         (tmp_path / name).write_bytes(b"no image")
-    words = [str(tmp_path), "-o", str(tmp_path / "said.csv")]
-    assert cli.main(["predict", str(of_pictures), *words]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == "" and captured.err.count("\n") == 1
-    assert "one.png: cannot be decoded" in captured.err
-    assert "(1 more could not be read)" in captured.err
+    for more in ([], ["-o", str(tmp_path / "said.csv")]):
+        assert cli.main(["predict", str(of_pictures), str(tmp_path), *more]) == 2
+        captured = capsys.readouterr()
+        assert captured.out == "" and captured.err.count("\n") == 1
+        assert "one.png: cannot be decoded" in captured.err
+        assert "(1 more could not be read)" in captured.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.png", "two.png"]
 
 
