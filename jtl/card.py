@@ -18,7 +18,7 @@ import numpy as np
 
 program = jax.export.deserialize(bytearray(Path("model.stablehlo").read_bytes()))
 classes = json.loads(Path("model.json").read_text())["classes"]
-inputs = np.zeros({shape}, np.{dtype})  # {meaning}
+inputs = np.ones({shape}, np.{dtype})  # {meaning}
 outputs = program.call(inputs)
 for row in np.asarray(outputs["probabilities"]):
     print(classes[row.argmax()], row.max())
@@ -35,9 +35,8 @@ def card(name: str, model: Record, config: Record, manifest: Record, summary: Re
       manifest: likewise.
       summary: likewise.
     """
-    domains = f"on {config['data']['source']}"
-    if config["data"]["target"]:
-        domains = f"from {config['data']['source']} to {config['data']['target']}"
+    data = config["data"]
+    domains = f"on {data['source']}" + (f" for {data['target']}" if data["target"] else "")
     backbone, method = config["model"]["backbone"], config["method"]["name"]
     parts = [
         f"---\nlibrary_name: jax\nlicense: # to be filled in\n---\n\n# {name}",
@@ -125,7 +124,8 @@ def _value(name: str, metric: Mapping[str, float]) -> str:
 
 
 def _training(config: Record, manifest: Record, summary: Record) -> str:
-    commit = (manifest["git"] or {}).get("commit", "unknown")
+    git = manifest["git"]
+    commit = git["commit"] + " with changes" * git["dirty"] if git else "unknown"
     rows = [
         ["steps, batch size, seed", f"{config['steps']}, {config['batch_size']}, {config['seed']}"],
         ["optimizer", f"{config['optimizer']['name']}, {config['optimizer']['learning_rate']:g}"],

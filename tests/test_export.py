@@ -99,7 +99,7 @@ def test_the_code_of_the_card_runs_with_jax_alone(exported: Path) -> None:
     )
     *lines, imported = done.stdout.splitlines()
     assert imported == "[]"
-    expected = jtl.load(exported).predict(np.zeros((2, 8, 8, 1), np.uint8))
+    expected = jtl.load(exported).predict(np.ones((2, 8, 8, 1), np.uint8))
     for line, label, row in zip(lines, expected.labels, expected.probabilities, strict=True):
         assert line.split()[0] == label
         assert float(line.split()[1]) == pytest.approx(row.max(), abs=1e-6)
@@ -153,7 +153,7 @@ CONFIG = {
     "optimizer": {"name": "sgd", "learning_rate": 0.1},
 }
 MANIFEST = {
-    "git": None,
+    "git": {"commit": "1a2b", "dirty": True},
     "device": "1 x cpu",
     "started": "now",
     "packages": {"jax": "1"},
@@ -219,4 +219,5 @@ def test_the_card_says_what_goes_in(inputs: dict[str, Any], expected: str) -> No
     model = {"inputs": inputs, "classes": ["a"], "sha256": {}}
     text = card("it", model, CONFIG, MANIFEST, {"train_seconds": 1.0, "protocol": ["None."]})
     assert expected in text
-    assert "trained by dann from x to y" in text and "no test example had a label" in text
+    assert "trained by dann on x for y" in text and "no test example had a label" in text
+    assert "| commit of jtl | 1a2b with changes |" in text
