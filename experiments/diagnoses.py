@@ -134,6 +134,7 @@ def config(task: str, method: str, variant: str, seed: int) -> ConfigDict:
     for name, value in CASES[task, method, variant].items():
         _set(made, name, value)
     made.eval_every = made.checkpoint_every = made.steps
+    made.keep.examples = 10_000  # all
     return made
 
 

@@ -102,6 +102,7 @@ def config(method: str, task: str, factor: str, seed: int) -> ConfigDict:
         made.method.width = min(entry.settings["width"][0], WIDTH)
     made.steps = made.eval_every = made.checkpoint_every = min(made.steps, STEPS)
     made.seed = made.data.split_seed = seed
+    made.keep.examples = 10_000  # all: validators choose among these runs
     strengths = [name for name in entry.scaled if name in entry.settings]
     for name in strengths:
         made.method[name] *= FACTORS[factor]

@@ -6,7 +6,8 @@ With `train`, `study` and `cli`, the only module that reads a config.
 import inspect
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import cast
 
 import jax
@@ -17,11 +18,13 @@ from jtl import catalogue, optimizers, partition, registry, sharding
 from jtl.data import batches
 from jtl.data.examples import Examples
 from jtl.data.splits import Domains, split_domains
+from jtl.data.texts import of_one_length
 from jtl.errors import UserError
 from jtl.features import below, frozen_blocks
 from jtl.models import heads, lora
-from jtl.models.backbone import Backbone
+from jtl.models.backbone import Backbone, shortened
 from jtl.models.chain import Blocks, prefixed
+from jtl.models.columns import standardise
 from jtl.network import Network, Start
 from jtl.step import Recipe, Training, make_training
 from jtl.types import Batch, Labelled, Method, Params, Unlabelled
@@ -39,15 +42,22 @@ def backbone(config: ConfigDict) -> Backbone:
     """The backbone that ``model.backbone`` names."""
     kind, name = registry.split("backbone", config.model.backbone, "model.backbone")
     load = registry.resolve("backbone", kind)
-    return load(name, image_size=config.model.image_size, pooling=config.model.pooling)
+    found = load(name, image_size=config.model.image_size, pooling=config.model.pooling)
+    return shortened(found, config.model.max_tokens) if config.model.max_tokens else found
+
+
+def standardized(found: Backbone, data: Domains) -> Backbone:
+    """No backbone but a block that standardises vectors, as the source's training examples are."""
+    block = standardise(data.source_train.array())
+    return replace(found, blocks=lambda axis_name=None: (("columns", block),))
 
 
 def domains(config: ConfigDict, found: Backbone) -> Domains:
     """Source and target, as the backbone wants them, and split."""
-    source = _load(config.data.source, "data.source", found)
+    source = _load(config, "source", found)
     target = None
     if config.data.target:
-        target = _load(config.data.target, "data.target", found)
+        source, target = of_one_length(source, _load(config, "target", found))
     return split_domains(
         source, target, test_fraction=config.data.test_fraction, seed=config.data.split_seed
     )
@@ -65,9 +75,13 @@ def labelled(config: ConfigDict, data: Domains, method: Method) -> Examples:
     return examples
 
 
-def _load(reference: str, where: str, found: Backbone) -> Examples:
+def _load(config: ConfigDict, domain: str, found: Backbone) -> Examples:
+    reference, where = config.data[domain], f"data.{domain}"
     kind, rest = registry.split("data", reference, where)
-    examples: Examples = registry.resolve("data", kind)(rest, found.wanted)
+    load = registry.resolve("data", kind)
+    if kind in registry.TABLES:
+        load = partial(load, text=config.data.text_column, label=config.data.label_column)
+    examples: Examples = load(rest, found.wanted)
     if found.wanted is None and examples.array().shape[1:] != (found.width,):
         features = examples.array().shape[1]
         raise UserError(

@@ -36,6 +36,7 @@ RANGES: Mapping[str, ranges.Range] = {
     "model.bottleneck": ranges.BOTTLENECK,
     "model.dropout": ranges.FRACTION,
     "model.image_size": ranges.SIDE,
+    "model.max_tokens": ranges.NATURAL,
     "model.lora.rank": ranges.NATURAL,
     "model.lora.alpha": ranges.POSITIVE,
     "optimizer.learning_rate": ranges.POSITIVE,
@@ -48,6 +49,7 @@ RANGES: Mapping[str, ranges.Range] = {
     "checkpoint_every": ranges.COUNT,
     "keep.latest": ranges.COUNT,
     "keep.best": ranges.NATURAL,
+    "keep.examples": ranges.COUNT,
 }
 
 
@@ -164,6 +166,8 @@ def _check_data(config: ConfigDict) -> None:
             raise UserError(f"{where}: no folder {rest}; give a folder of class folders of images")
         if prefix == "arrays" and not Path(rest).is_file():
             raise UserError(f"{where}: no file {rest}; give an .npz file of inputs and labels")
+        if prefix in registry.TABLES and not Path(rest).expanduser().is_file():
+            raise UserError(f"{where}: no file {rest}; give a {prefix} file with named columns")
 
 
 def _check_backbone(config: ConfigDict) -> None:
@@ -181,6 +185,8 @@ def _check_backbone(config: ConfigDict) -> None:
         raise UserError(f"{where}: no finished run in {rest}; train it first, or give its workdir")
     if prefix == "features":
         _check_vectors(config, rest)
+    elif config.model.standardize:
+        raise UserError(f"model.standardize: is for vectors, features:..., and not for {reference}")
     _check_pattern(config.model.lora.on, "model.lora.on")
 
 
@@ -200,10 +206,11 @@ def _check_vectors(config: ConfigDict, width: str) -> None:
             f"model.backbone: features:{width} does not say how many features an example has; "
             "write features:64, say"
         )
-    for key, off in (("model.image_size", 0), ("data.augment", "none")):
+    for key, off in (("model.image_size", 0), ("model.max_tokens", 0), ("data.augment", "none")):
         section, _, leaf = key.partition(".")
         if config[section][leaf] != off:
-            raise UserError(f"{key}: is for images, and features:{width} takes vectors; set {off}")
+            kind = "texts" if leaf == "max_tokens" else "images"
+            raise UserError(f"{key}: is for {kind}, and features:{width} takes vectors; set {off}")
 
 
 def _forms(kind: str) -> str:

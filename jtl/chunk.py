@@ -132,10 +132,10 @@ class _Notes:
             self._failure = f"the parameters were not finite at step {step}"
         if self._failure:
             return
-        scores = evaluate.scores(self._run.stored, state, self._predict)
+        keep = self._run.config.keep
+        scores = evaluate.scores(self._run.stored, state, self._predict, most=keep.examples)
         for split, values in scores.items():
             self._log.write(step, split, values)
-        keep = self._run.config.keep
         saved = step % self._run.config.checkpoint_every == 0 or step == self._run.config.steps
         score = scores["validators"].get(keep.criterion, -math.inf)
         if keep.model == "best" and saved and score >= self._best[0]:

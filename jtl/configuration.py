@@ -58,6 +58,8 @@ def defaults() -> ConfigDict:
     config.keep.latest = 2
     config.keep.best = 1
     config.keep.criterion = "source_risk"
+    # Of each domain, the most examples that validators read.
+    config.keep.examples = 2000
     config.keep.model = "latest"
     # How far from the start to the end of training (0 to 1) classifiers are tested too: their
     # parameters are between those of model.initial and those that the run ends with.
@@ -78,6 +80,10 @@ def _data() -> ConfigDict:
     data.split_seed = 0
     # Labelled training examples a class; 0 is all of them.
     data.per_class = 0
+    # Of a table (csv:, jsonl:, parquet:): the columns of the texts and of the labels. Where the
+    # backbone takes vectors, they are all columns but that of the labels.
+    data.text_column = "text"
+    data.label_column = "label"
     # What is done to training images inside the step (`jtl.data.augment`).
     data.augment = "none"
     return data
@@ -98,6 +104,11 @@ def _model() -> ConfigDict:
     model.dropout = 0.0
     # Side of the input in pixels; 0 is the backbone's own.
     model.image_size = 0
+    # The most tokens of a text, what is longer being cut; 0 is the backbone's own.
+    model.max_tokens = 0
+    # Whether vectors are brought to mean 0 and deviation 1, column by column, as the source's
+    # training examples have them.
+    model.standardize = False
     # How tokens become features: "class", "mean", "both" or "attention"; "" is the backbone's own.
     model.pooling = ""
     # Low-rank leaves beside kernels (`jtl.models.lora`): their rank, 0 for none; the factor of what

@@ -35,14 +35,27 @@ def predictor(model: Model) -> Predict:
 
     def predict(state: TrainState, examples: Examples) -> Predictions:
         params = partition.merge(state.params, state.frozen)
-        outputs = in_batches(lambda inputs: run(params, state.stats, inputs), examples.inputs)
+        outputs = in_batches(
+            lambda inputs: run(params, state.stats, inputs),
+            examples.inputs,
+            padding=examples.padding,
+        )
         return Predictions(*outputs)
 
     return predict
 
 
-def scores(domains: Domains, state: TrainState, predict: Predict) -> dict[str, dict[str, float]]:
+def scores(
+    domains: Domains, state: TrainState, predict: Predict, *, most: int
+) -> dict[str, dict[str, float]]:
     """What is known of a state while it trains.
+
+    Args:
+      domains: of the run.
+      state: of its model.
+      predict: the model on examples.
+      most: of each domain's examples, so many are read by validators, always the same: their cost
+        grows with the square of it.
 
     Returns:
       Accuracy and log loss of each labelled test set, by its name; under "validators" the score of
@@ -53,10 +66,20 @@ def scores(domains: Domains, state: TrainState, predict: Predict) -> dict[str, d
     target = domains.target_test
     if target is not None and target.labels is not None:
         found["target_test"] = _quick_scores(predict(state, target), target)
-    labels = domains.source_test.known_labels()
-    unlabelled = predict(state, domains.target_train) if domains.target_train else None
-    found["validators"] = score_all(VALIDATORS, _readable(source, labels, unlabelled))
+    labels, rows = domains.source_test.known_labels(), _some(len(domains.source_test), most)
+    unlabelled = None
+    if domains.target_train is not None:
+        read = domains.target_train.take(_some(len(domains.target_train), most))
+        unlabelled = predict(state, read)
+    readable = _readable(Predictions(*(part[rows] for part in source)), labels[rows], unlabelled)
+    found["validators"] = score_all(VALIDATORS, readable)
     return found
+
+
+def _some(count: int, most: int) -> np.ndarray:
+    """Positions, in order, of at most ``most`` of ``count`` examples."""
+    draw = np.random.Generator(np.random.Philox(0))
+    return np.sort(draw.permutation(count)[:most])
 
 
 def _quick_scores(predictions: Predictions, examples: Examples) -> dict[str, float]:

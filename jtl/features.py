@@ -83,16 +83,26 @@ class Prefix:
         if new:
             outputs = self._outputs_of(examples.take(new))
             self._outputs |= zip((names[index] for index in new), outputs, strict=True)
-        return replace(examples, inputs=np.stack([self._outputs[name] for name in names]))
+        outputs = np.stack([self._outputs[name] for name in names])
+        return replace(examples, inputs=outputs, padding=None)
 
     def bytes_of_one(self, examples: Examples) -> int:
         """How much memory the output for one example takes."""
-        first = jax.eval_shape(self._run, self._weights, np.asarray(examples.inputs[0])[None])
+        first = self._shape_of_one(examples)
         return math.prod(first.shape) * first.dtype.itemsize
 
     def _outputs_of(self, examples: Examples) -> np.ndarray:
         weights = jax.device_put(self._weights)
-        return in_batches(lambda inputs: self._run(weights, inputs), examples.inputs)
+        # Blocks below the pooling of tokens give more for longer texts: those are run as they are.
+        pooled = examples.padding is not None and len(self._shape_of_one(examples).shape) == 2
+        return in_batches(
+            lambda inputs: self._run(weights, inputs),
+            examples.inputs,
+            padding=examples.padding if pooled else None,
+        )
+
+    def _shape_of_one(self, examples: Examples) -> jax.ShapeDtypeStruct:
+        return jax.eval_shape(self._run, self._weights, np.asarray(examples.inputs[0])[None])
 
 
 def _hash(tree: Params) -> str:

@@ -21,6 +21,7 @@ class Monitor:
       batch_size: labelled examples a step.
       predict: the trained model on examples.
       domains: what it predicts: the test parts, and the target's training part without labels.
+      most: of each domain's examples, so many are read by validators.
     """
 
     def __init__(
@@ -32,11 +33,12 @@ class Monitor:
         batch_size: int,
         predict: evaluate.Predict,
         domains: Domains,
+        most: int,
     ) -> None:
         self._log = MetricsLog(file)
         self._log.truncate_after(start)
         self._progress = Progress(steps, start=start, examples=batch_size)
-        self._predict, self._domains = predict, domains
+        self._predict, self._domains, self._most = predict, domains, most
         trained = [r["values"] for r in read_metrics(file) if r["split"] == "train"]
         self._seconds = trained[-1]["seconds"] if trained else 0.0
         self._unwritten: list[Terms] = []
@@ -75,7 +77,7 @@ class Monitor:
         Returns:
           The score of each validator; none reads a target label.
         """
-        found = evaluate.scores(self._domains, state, self._predict)
+        found = evaluate.scores(self._domains, state, self._predict, most=self._most)
         for split, values in found.items():
             self._log.write(step, split, values)
         return found["validators"]

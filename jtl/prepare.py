@@ -61,14 +61,18 @@ def prepare(config: ConfigDict, folder: Path, shared: Shared | None = None) -> R
     """Loads the data and the backbone, and runs the frozen part of the model once."""
     shared = shared or Shared()
     model, data = config.model, config.data
-    backbone = model.backbone, model.image_size
+    backbone = model.backbone, model.image_size, model.pooling, model.max_tokens
     found = shared(lambda: build.backbone(config), "backbone", *backbone)
-    parts = data.source, data.target, data.test_fraction, data.split_seed
+    columns = data.text_column, data.label_column
+    parts = data.source, data.target, data.test_fraction, data.split_seed, *columns
     domains = shared(lambda: _domains(config, found), "domains", *backbone, *parts)
+    if model.standardize:
+        found = build.standardized(found, domains)
     classes = len(domains.source_train.classes)
     made = build.method(config, found, classes=classes)
     layer = model.bottleneck, model.norm, model.dropout, *model.lora.values()
-    shape = *backbone, model.initial, *layer, classes, config.parallel
+    scaled = (model.standardize, *parts) if model.standardize else ()
+    shape = *backbone, model.initial, *layer, classes, config.parallel, *scaled
     start = shared(
         lambda: Start(
             found,

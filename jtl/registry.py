@@ -17,9 +17,25 @@ DATA: Mapping[str, str] = {
     "folder": "jtl.data.folder:load",
     "arrays": "jtl.data.arrays:load",
     "tfds": "jtl.data.tfds:load",
+    "csv": "jtl.data.tables:load_csv",
+    "jsonl": "jtl.data.tables:load_jsonl",
+    "parquet": "jtl.data.tables:load_parquet",
 }
 """The part of ``data.source`` and ``data.target`` before the colon."""
-EMBEDDED = ("emoji/google", "emoji/twitter", "mnist", "optdigits")
+TABLES = ("csv", "jsonl", "parquet")
+"""Those of them that hold columns by name."""
+EMBEDDED = (
+    "emoji/google",
+    "emoji/twitter",
+    "mnist",
+    "optdigits",
+    "sentiment/amazon",
+    "sentiment/film",
+    "sentiment/nyt",
+    "sentiment/tweets",
+    "tumours/even",
+    "tumours/coarse",
+)
 """The part after ``embedded:``."""
 
 BACKBONES: Mapping[str, str] = {

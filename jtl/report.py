@@ -48,6 +48,7 @@ def write_report(
     subtitle: str = "",
     remark: str = "",
     notes: Sequence[str] = (),
+    tables: Mapping[str, Table] | None = None,
 ) -> None:
     """Writes the report of one run, atomically.
 
@@ -61,6 +62,7 @@ def write_report(
       subtitle: one line below the title, such as what was adapted to what.
       remark: the end of the verdict: what the accuracy says of transfer, and what it does not.
       notes: what to read the numbers with.
+      tables: shown after the figures, by heading.
     """
     body = [
         f"<h1>{escape(title)}</h1>",
@@ -70,6 +72,7 @@ def write_report(
         _notes(notes),
         _metrics(summary),
         *(_picture(*picture) for picture in figures),
+        *(_text_table(name, *table) for name, table in (tables or {}).items()),
         _folded("Config", config),
         _folded("How this was made", manifest),
     ]

@@ -86,6 +86,7 @@ def _train(run: Run) -> int:
         batch_size=config.batch_size,
         predict=evaluate.predictor(run.net.trained),
         domains=run.stored,
+        most=config.keep.examples,
     )
     pace = execution.Pace()
     with checkpoints, monitor:

@@ -58,4 +58,4 @@ def root() -> Path:
 @pytest.fixture
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports of runs have no pictures: drawing them takes longer than a small run."""
-    monkeypatch.setattr("jtl.conclude.pictures", lambda *_: ())
+    monkeypatch.setattr("jtl.page.pictures", lambda *_: ())

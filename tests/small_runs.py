@@ -117,7 +117,10 @@ def as_file(made: ConfigDict, file: Path) -> Path:
 
 
 class Process:
-    """The command line in a process of its own, forked from one that has imported everything."""
+    """The command line in a process of its own, forked from one that has imported everything.
+
+    Its report has no ``pictures`` but where they are asked for: they take longer than the run.
+    """
 
     def __init__(
         self,
@@ -126,10 +129,11 @@ class Process:
         *,
         log: Path | None = None,
         environment: Mapping[str, str] | None = None,
+        pictures: bool = False,
     ) -> None:
         self._output = log or folder.parent / f"{folder.name}.log"
         self._output.touch()  # a process that is killed at once has said nothing
-        arguments = (file, folder, self._output, environment or {})
+        arguments = (file, folder, self._output, environment or {}, pictures)
         self._process = _SERVER.Process(target=_command, args=arguments)
         self._process.start()
 
@@ -151,7 +155,9 @@ _SERVER.set_forkserver_preload(
 )
 
 
-def _command(file: Path, folder: Path, output: Path, environment: Mapping[str, str]) -> None:
+def _command(
+    file: Path, folder: Path, output: Path, environment: Mapping[str, str], pictures: bool
+) -> None:
     """What the process does: as ``python -m jtl FILE --workdir FOLDER``, on one device."""
     stream = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(stream, 1)
@@ -159,8 +165,10 @@ def _command(file: Path, folder: Path, output: Path, environment: Mapping[str, s
     os.environ |= environment
     # Each of these programs takes little, and all of them most of a process's time.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    from jtl import cli
+    from jtl import cli, page
 
+    if not pictures:
+        page.pictures = lambda *_: ()
     sys.exit(cli.main([str(file), "--workdir", str(folder)]))
 
 

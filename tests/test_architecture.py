@@ -49,7 +49,8 @@ LAYERS = (
     ("configuration",),
     ("build", "probes"),
     ("prepare",),
-    ("pool", "conclude"),
+    ("pool", "page"),
+    ("conclude",),
     ("train", "lanes"),
     ("chunk",),
     ("study",),
@@ -210,6 +211,6 @@ def test_every_locked_package_has_hashes(name: str) -> None:
 def test_installation_names_no_address() -> None:
     names = ("pyproject.toml", "launch.sh", ".ci/run", ".pre-commit-config.yaml")
     files = [ROOT / name for name in names] + list((ROOT / "requirements").glob("*.txt"))
-    assert len(files) == 8
+    assert len(files) == 9
     for file in files:
         assert "://" not in file.read_text(), file

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jtl import conclude
+from jtl import conclude, page
 from jtl.data.examples import Examples
 from jtl.evaluate import Predictions
 
@@ -71,4 +71,4 @@ def test_every_test_example_has_a_prediction_with_its_label_where_that_is_known(
     ],
 )
 def test_a_report_says_what_its_accuracy_can_be_compared_with(run: Any, says: str) -> None:
-    assert says in conclude.remark(run)
+    assert says in page.remark(run)

@@ -33,7 +33,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = runs.picture_config(folder, steps=2, eval_every=2, checkpoint_every=2)
     made.model.lora.rank = 1
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jtl.conclude.pictures", lambda *_: ())
+        patch.setattr("jtl.page.pictures", lambda *_: ())
         assert train.run(made, folder / "a_run") == 0
     return folder / "a_run"
 

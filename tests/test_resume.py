@@ -75,7 +75,9 @@ def at(step: int) -> Moment:
 
 
 def start_and_await(place: Path, name: str, folder: Path, moment: Moment) -> runs.Process:
-    process = runs.Process(place / f"{name}.py", folder)
+    # While a report is drawn, a run can be killed too.
+    pictures = moment is concluding
+    process = runs.Process(place / f"{name}.py", folder, pictures=pictures)
     while process.running() and not moment(folder):
         time.sleep(0.002)
     return process

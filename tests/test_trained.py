@@ -32,7 +32,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def finished(config, folder: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jtl.conclude.pictures", lambda *_: ())
+        patch.setattr("jtl.page.pictures", lambda *_: ())
         assert train.run(config, folder) == 0
     return folder
 

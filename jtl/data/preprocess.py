@@ -39,11 +39,22 @@ def of_images(name: str, wanted: Wanted | None) -> Preprocess:
       UserError: it takes no images.
     """
     if not isinstance(wanted, Preprocess):
-        raise UserError(
-            f"{name}: holds images, and this backbone takes {TAKEN[type(wanted)]}; choose a "
-            "backbone that takes images"
-        )
+        raise refused(name, "images", wanted)
     return wanted
+
+
+def refused(name: str, held: str, wanted: Wanted | None) -> UserError:
+    """That a set holds what the backbone does not take.
+
+    Args:
+      name: of the set.
+      held: what it holds, as in :data:`TAKEN`.
+      wanted: by the backbone.
+    """
+    return UserError(
+        f"{name}: holds {held}, and this backbone takes {TAKEN[type(wanted)]}; choose a backbone "
+        f"that takes {held}"
+    )
 
 
 def fit(image: Image.Image, preprocess: Preprocess) -> UInt8[np.ndarray, "size size channels"]:

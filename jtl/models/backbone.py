@@ -1,17 +1,19 @@
 """What a backbone is."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from jtl.errors import UserError
 from jtl.models.chain import Blocks
-from jtl.types import Params, Stats, Wanted
+from jtl.types import Params, Stats, Tokenization, Wanted
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A feature extractor: pixels from 0 to 255 [B, size, size, channels] -> features [B, width].
+    """A feature extractor: inputs -> features [B, width].
+
+    Inputs are pixels from 0 to 255 [B, size, size, channels], tokens [B, T] or vectors.
 
     Attributes:
       name: as in a config.
@@ -44,6 +46,23 @@ class Backbone:
     sha256: str = ""
     salt: int = 0
     head: Params | None = None
+
+
+def shortened(found: Backbone, most: int) -> Backbone:
+    """A backbone of texts that gets at most ``most`` tokens of each.
+
+    Raises:
+      UserError: it takes no texts, or not so many tokens.
+    """
+    wanted = found.wanted
+    if not isinstance(wanted, Tokenization):
+        raise UserError(f"model.max_tokens: {found.name} takes no texts; set 0")
+    if most > wanted.longest:
+        raise UserError(
+            f"model.max_tokens is {most}; {found.name} reads {wanted.longest} tokens at most"
+        )
+    wanted = replace(wanted, longest=most)
+    return replace(found, wanted=wanted, settings={**found.settings, "wanted": asdict(wanted)})
 
 
 def image_side(wanted: int, *, own: int, smallest: int, name: str) -> int:

@@ -11,7 +11,7 @@ from jtl.plots.curves import (
     learning_curves,
     method_comparison,
 )
-from jtl.plots.examples import example_grid
+from jtl.plots.examples import example_grid, worst_mistakes
 from jtl.plots.features import Domains, feature_map
 from jtl.plots.predictions import confusion_matrices, reliability_diagram
 from jtl.plots.ranking import scores_and_accuracy
@@ -28,4 +28,5 @@ __all__ = [
     "reliability_diagram",
     "scores_and_accuracy",
     "validator_choices",
+    "worst_mistakes",
 ]

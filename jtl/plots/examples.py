@@ -39,11 +39,8 @@ def example_grid(
       right: how many right ones at most, drawn at random.
       seed: of that draw.
     """
-    predictions = probabilities.argmax(1)
-    confidence = probabilities.max(1)
-    mistakes = np.flatnonzero(predictions != labels)
-    mistakes = mistakes[np.argsort(-confidence[mistakes], kind="stable")]
-    mistakes = _varied(mistakes, labels * len(classes) + predictions)[:wrong]
+    predictions, confidence = probabilities.argmax(1), probabilities.max(1)
+    mistakes = worst_mistakes(probabilities, labels)[:wrong]
     correct = np.flatnonzero(predictions == labels)
     correct = np.random.default_rng(seed).permutation(correct)[:right]
     sections = [
@@ -71,8 +68,20 @@ def example_grid(
     return figure
 
 
-def _varied(mistakes: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-    """The first two of each kind before the next two: one picture in many copies says little."""
+def worst_mistakes(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The positions of the wrong predictions, the most confident first.
+
+    Of one class taken for one other, two stand before others get their turn: one example in many
+    copies says little.
+
+    Args:
+      probabilities: [examples, classes].
+      labels: [examples].
+    """
+    predictions, classes = probabilities.argmax(1), probabilities.shape[1]
+    mistakes = np.flatnonzero(predictions != labels)
+    mistakes = mistakes[np.argsort(-probabilities.max(1)[mistakes], kind="stable")]
+    kinds = labels * classes + predictions
     order = [
         np.sum(kinds[mistakes[:position]] == kinds[i]) // 2 for position, i in enumerate(mistakes)
     ]

