@@ -8,7 +8,7 @@ jtl experiments/NAME.py[:argument] [--workdir DIR] [--debug_nans]
 jtl rank DATA BACKBONE BACKBONE ... [--config.key=value ...] [--workdir DIR]
     scores backbones on labelled data, and compares with the accuracy that probes reach
 jtl predict WORKDIR INPUT ... [-o FILE.csv|FILE.jsonl]
-    says what the model of a finished run takes files, or all files in folders, for
+    says what the model of a finished run takes files, or all files in folders, for; - reads lines
 jtl features BACKBONE INPUT ... -o FILE.npz|FILE.csv [--config.model.pooling=...]
     writes what a backbone makes of them
 jtl export WORKDIR -o DIR

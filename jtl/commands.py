@@ -10,7 +10,7 @@ from jtl.errors import UserError, nearest
 from jtl.models.pretrained.names import TIMM
 
 OUTPUT, ARCHITECTURE, SETTING = "-o", "--architecture", "--config."
-SETTABLE = ("model.image_size", "model.pooling")
+SETTABLE = ("model.image_size", "model.pooling", "model.max_tokens")
 """Keys of a config that say how a backbone is run."""
 
 
@@ -108,7 +108,7 @@ def _features(words: Words) -> Callable[[], int]:
     config.model.backbone = name
     for key in (setting.partition("=")[0] for setting in words.settings):
         if key not in SETTABLE:
-            raise UserError(f"--config.{key}: features can be told {' and '.join(SETTABLE)}")
+            raise UserError(f"--config.{key}: features can be told {', '.join(SETTABLE)}")
     overrides.apply(config, words.settings)
     checks.check_backbone(config)
     if name.startswith("features:"):
@@ -173,7 +173,7 @@ def _finished(name: str) -> Path:
 
 
 def _check_inputs(names: Sequence[str]) -> None:
-    if not any(Path(name).expanduser().exists() for name in names):
+    if not any(name == "-" or Path(name).expanduser().exists() for name in names):
         raise UserError(f"there is no file or folder {' or '.join(names)}; name what is to be read")
 
 

@@ -17,7 +17,7 @@ from jtl.models import saved
 from jtl.models.backbone import Backbone
 from jtl.models.chain import Blocks, chain, classifier, prefixed
 from jtl.network import Start
-from jtl.types import Array, Params, Stats
+from jtl.types import Array, Params, Stats, Tokenization
 
 Weights = tuple[Params, Stats]
 Function = Callable[[Weights, Array], Any]
@@ -58,14 +58,17 @@ class Runner:
         Yields:
           What was read, and what the function says of its rows; None of no rows.
         """
-        # Every chunk is brought to the length of a full one, so that one shape is compiled.
-        size = min(CHUNK, len(items))
-        for chunk in asked.chunks(items):
+        wanted = self.taken.wanted
+        padding = wanted.padding if isinstance(wanted, Tokenization) else None
+        for chunk in asked.chunks(items, self.taken):
             if chunk.rows is None:
                 yield chunk, None
                 continue
-            count = len(chunk.rows)
-            outputs = in_batches(self._run, chunk.rows[np.arange(size) % count], batch_size=CHUNK)
+            count, rows = len(chunk.rows), chunk.rows
+            if padding is None:
+                # Brought to the length of a full chunk, so that one shape is compiled.
+                rows = rows[np.arange(min(CHUNK, len(items))) % count]
+            outputs = in_batches(self._run, rows, batch_size=CHUNK, padding=padding)
             yield chunk, jax.tree.map(lambda leaf, n=count: leaf[:n], outputs)
 
 
@@ -90,7 +93,8 @@ class Trained:
         Args:
           inputs: images as uint8 [examples, height, width, channels], or a sequence of images, each
             a path, an image of Pillow's or such an array; or, where the model was trained on
-            vectors, numbers [examples, features]. A path may be that of a folder or file with many.
+            vectors, numbers [examples, features], or on texts, strings. A path may be that of a
+            folder or file with many; one of texts is a ``pathlib.Path``.
 
         Raises:
           UserError: there is no input, or one that cannot be read or is of another kind.

@@ -42,7 +42,7 @@ MISTAKES = {
     "features in another format": ("features run:run photo.png -o a.txt", "ends in .npz or .csv"),
     "a setting that trains": (
         "features run:run photo.png -o out.npz --config.steps=1",
-        "--config.steps: features can be told model.image_size and model.pooling",
+        "--config.steps: features can be told model.image_size, model.pooling, model.max_tokens",
     ),
     "a pooling that is none": (
         "features run:run photo.png -o out.npz --config.model.pooling=max",

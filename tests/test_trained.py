@@ -107,6 +107,29 @@ def test_predict_says_of_test_vectors_what_the_run_said(
         assert row["confidence"] == row[row["predicted"]] == f"{max(probabilities):.6f}"
 
 
+def test_predict_says_of_the_rows_of_a_table_what_the_run_said(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = runs.config(data, steps=2, eval_every=2, checkpoint_every=2)
+    made.method, made.data.target = {"name": "supervised"}, ""
+    made.model.standardize = True
+    made.keep.criterion = "source_risk"
+    with np.load(data / "source.npz") as arrays:
+        # Columns of very different scales, which a run on a table brings to one.
+        inputs, labels = arrays["inputs"] * 10.0 ** np.arange(runs.FEATURES), arrays["labels"]
+    table = tmp_path / "table.csv"
+    rows = (
+        f"{','.join(map(str, row))},c{label}" for row, label in zip(inputs, labels, strict=True)
+    )
+    table.write_text("\n".join(["a,b,c,d,e,f,label", *rows]) + "\n")
+    made.data.source = f"csv:{table}"
+    folder = finished(made, tmp_path / "run")
+    capsys.readouterr()
+    assert cli.main(["predict", str(folder), str(table), "-o", str(tmp_path / "said.csv")]) == 0
+    found = {Path(name).name: said for name, said in said_in(tmp_path / "said.csv").items()}
+    assert_the_same(found, own_predictions(folder))
+
+
 def test_lines_of_json_hold_the_same_and_what_is_unreadable_is_skipped(
     of_pictures: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -221,7 +244,7 @@ def test_features_are_those_of_the_backbone(
     assert features.shape == (12, 128) and features.dtype == np.float32
     whole = saved.whole(of_pictures)
     taken = Taken(whole.backbone.wanted, whole.backbone.width)
-    (chunk,) = inputs.chunks(inputs.named(names.tolist(), taken)[0])
+    (chunk,) = inputs.chunks(inputs.named(names.tolist(), taken)[0], taken)
     backbone = chain(whole.blocks[:-2])
     expected = backbone.apply(*whole.weights, chunk.rows, train=False, rng=None)[0]
     np.testing.assert_allclose(features, expected, atol=1e-5)

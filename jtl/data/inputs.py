@@ -1,7 +1,9 @@
-"""What a trained model is asked about: files, folders, arrays and tables, read as in training."""
+"""What a trained model is asked about: files, folders, arrays, tables and texts, read as in
+training.
+"""
 
-import csv
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,15 +13,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from jtl.data import arrays, images
+from jtl.data import arrays, images, tables
 from jtl.data.preprocess import TAKEN, of_images
+from jtl.data.texts import tokens
 from jtl.errors import UserError
-from jtl.types import Preprocess, Wanted
+from jtl.types import Preprocess, Tokenization, Wanted
 
-CHUNK = 128
-"""How many inputs are read at a time."""
-NAME, LABEL = "name", "label"
-"""Columns of a table that are no features: the first one names the rows, the other is not read."""
+CHUNK, TEXTS = 128, 2048
+"""How many inputs, and how many texts, are read at a time."""
+NAME, LABEL, TEXT = "name", "label", "text"
+"""Columns of a table: what to call its rows, what is not read, and the texts."""
+STANDARD_INPUT = "-"
+"""The word that stands for the lines of standard input."""
 
 
 class Taken(NamedTuple):
@@ -43,7 +48,7 @@ class Item(NamedTuple):
     """
 
     name: str
-    read: Callable[[], np.ndarray]
+    read: Callable[[], np.ndarray | str]
 
 
 class Chunk(NamedTuple):
@@ -67,7 +72,7 @@ def named(words: Sequence[str], taken: Taken) -> tuple[list[Item], list[str]]:
     word that stands for them.
 
     Args:
-      words: each a path.
+      words: each a path, or :data:`STANDARD_INPUT`.
       taken: by the model.
 
     Returns:
@@ -80,7 +85,7 @@ def named(words: Sequence[str], taken: Taken) -> tuple[list[Item], list[str]]:
             items += _of_path(Path(word).expanduser(), word, taken)
         except UserError as error:
             unread.append(str(error))
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
+        except (OSError, UnicodeDecodeError) as error:
             said = getattr(error, "strerror", None) or str(error)
             unread.append(f"{word}: cannot be read ({said})")
     return items, unread
@@ -91,7 +96,8 @@ def given(inputs: Any, taken: Taken) -> list[Item]:
 
     Args:
       inputs: images or vectors as one array, or a sequence of images: each a path, an image of
-        Pillow's or an array [height, width] or [height, width, channels].
+        Pillow's or an array [height, width] or [height, width, channels]; or of texts: each a
+        string, or a path that is none.
       taken: by the model.
 
     Raises:
@@ -107,7 +113,9 @@ def given(inputs: Any, taken: Taken) -> list[Item]:
     items: list[Item] = []
     for number, value in enumerate(inputs):
         name = f"inputs[{number}]"
-        if isinstance(value, str | os.PathLike):
+        if isinstance(value, str) and isinstance(taken.wanted, Tokenization):
+            items.append(_text(name, value))
+        elif isinstance(value, str | os.PathLike):
             found, unread = named([os.fspath(value)], taken)
             if unread:
                 raise UserError(unread[0])
@@ -119,30 +127,39 @@ def given(inputs: Any, taken: Taken) -> list[Item]:
     return items
 
 
-def chunks(items: Sequence[Item]) -> Iterator[Chunk]:
-    """The inputs in order, read by all cores, at most :data:`CHUNK` at a time."""
+def chunks(items: Sequence[Item], taken: Taken) -> Iterator[Chunk]:
+    """The inputs in order, read by all cores, some at a time."""
+    size = TEXTS if isinstance(taken.wanted, Tokenization) else CHUNK
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(items), CHUNK):
-            part = items[start : start + CHUNK]
+        for start in range(0, len(items), size):
+            part = items[start : start + size]
             tried = list(zip(part, pool.map(_try, part), strict=True))
-            rows = [found for _, found in tried if not isinstance(found, str)]
+            rows = [found for _, found in tried if not isinstance(found, UserError)]
             yield Chunk(
-                names=[item.name for item, found in tried if not isinstance(found, str)],
-                rows=np.stack(rows) if rows else None,
-                unread=[found for _, found in tried if isinstance(found, str)],
+                names=[item.name for item, found in tried if not isinstance(found, UserError)],
+                rows=_stacked(rows, taken) if rows else None,
+                unread=[str(found) for _, found in tried if isinstance(found, UserError)],
             )
 
 
-def _try(item: Item) -> np.ndarray | str:
+def _try(item: Item) -> np.ndarray | str | UserError:
     """The input, or why it cannot be read."""
     try:
         return item.read()
     except UserError as error:
-        return str(error)
+        return error
+
+
+def _stacked(rows: Sequence[Any], taken: Taken) -> np.ndarray:
+    if isinstance(taken.wanted, Tokenization):
+        return tokens(rows, taken.wanted)[0]
+    return np.stack(rows)
 
 
 def _of_path(path: Path, name: str, taken: Taken) -> list[Item]:
     readers, kind = READERS.get(type(taken.wanted), {}), TAKEN[type(taken.wanted)]
+    if name == STANDARD_INPUT and isinstance(taken.wanted, Tokenization):
+        return _of_lines("standard input", list(sys.stdin))
     if not readers:
         raise UserError(f"{name}: this model takes {kind}, which jtl cannot read from files")
     if path.is_dir():
@@ -186,32 +203,64 @@ def _archive(path: Path, name: str, taken: Taken) -> list[Item]:
 
 
 def _table(path: Path, name: str, taken: Taken) -> list[Item]:
-    """The rows of a .csv file of numbers, whose first line may name the columns."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = [cells for cells in csv.reader(file) if cells]
-    heads = rows.pop(0) if rows and not all(map(_is_number, rows[0])) else []
-    kept = [n for n, head in enumerate(heads) if head not in (NAME, LABEL)]
-    place = heads.index(NAME) if NAME in heads else None
-    items = []
-    for number, cells in enumerate(rows):
-        where = f"{name}[{number}]"
-        numbers = [cells[n] for n in kept if n < len(cells)] if heads else cells
-        own = where if place is None or place >= len(cells) else cells[place]
-        items.append(Item(own, partial(_numbers, where, numbers, taken)))
-    return items
+    """The rows of a table: its column of texts, or all columns of numbers."""
+    table = tables.read(path.suffix[1:].lower(), path)
+    names = table.pop(NAME, None)
+    table.pop(LABEL, None)
+    if all(map(_is_number, table)):
+        raise UserError(f"{name}: its first line holds numbers; name the columns there")
+    if isinstance(taken.wanted, Tokenization):
+        if TEXT not in table:
+            raise UserError(f"{name}: has no column {TEXT!r}; it has {', '.join(table)}")
+        items = _texts(name, table[TEXT])
+    else:
+        places = (f"{name}:{row}" for row in range(1, len(next(iter(table.values()))) + 1))
+        cells = zip(*table.values(), strict=True)
+        items = [
+            Item(where, partial(_numbers, where, row, taken))
+            for where, row in zip(places, cells, strict=True)
+        ]
+    if names is None:
+        return items
+    return [Item(str(own), item.read) for own, item in zip(names, items, strict=True)]
 
 
-def _numbers(name: str, cells: Sequence[str], taken: Taken) -> np.ndarray:
+def _lines(path: Path, name: str, taken: Taken) -> list[Item]:
+    """The lines of a text file."""
+    del taken
+    return _of_lines(name, path.read_text(encoding="utf-8-sig").splitlines())
+
+
+def _of_lines(name: str, lines: Sequence[str]) -> list[Item]:
+    """Texts by their lines' numbers; lines that hold nothing are passed over."""
+    items = zip(_texts(name, lines), lines, strict=True)
+    return [item for item, line in items if line.strip()]
+
+
+def _texts(name: str, texts: Sequence[Any]) -> list[Item]:
+    return [_text(f"{name}:{number}", text) for number, text in enumerate(texts, 1)]
+
+
+def _text(name: str, text: Any) -> Item:
+    def read() -> str:
+        if not isinstance(text, str) or not text.strip():
+            raise UserError(f"{name}: holds no text")
+        return text.strip()
+
+    return Item(name, read)
+
+
+def _numbers(name: str, cells: Sequence[Any], taken: Taken) -> np.ndarray:
     for cell in cells:
         if not _is_number(cell):
             raise UserError(f"{name}: {cell!r} is no number; mend or remove that row")
     return _row(name, np.array(cells, np.float64), taken)
 
 
-def _is_number(cell: str) -> bool:
+def _is_number(cell: Any) -> bool:
     try:
         float(cell)
-    except ValueError:
+    except (TypeError, ValueError):
         return False
     return True
 
@@ -232,9 +281,11 @@ def _picture(name: str, image: Image.Image, taken: Taken) -> np.ndarray:
     return images.finish(*images.plain(image), preprocess).pixels
 
 
+_TABLES = dict.fromkeys((".csv", ".jsonl", ".parquet"), _table)
 Reader = Callable[[Path, str, Taken], list[Item]]
 READERS: dict[type, dict[str, Reader]] = {
     Preprocess: dict.fromkeys(images.SUFFIXES, _image) | {".npz": _archive},
-    type(None): {".npz": _archive, ".csv": _table},
+    Tokenization: {".txt": _lines} | _TABLES,
+    type(None): {".npz": _archive} | _TABLES,
 }
 """How the inputs of a model that wants them so are read, by the suffix of the file."""

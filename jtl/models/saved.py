@@ -16,6 +16,7 @@ from jtl.errors import UserError
 from jtl.models import families, heads, lora, zoo
 from jtl.models.backbone import Backbone
 from jtl.models.chain import Blocks, chain, prefixed
+from jtl.models.columns import standardise
 from jtl.types import Params, Preprocess, Stats
 
 ORIGIN = "jtl"
@@ -193,8 +194,8 @@ def whole(place: Path) -> Whole:
         )
     layer = model.params.get("bottleneck")
     dense = (layer or model.params["head"])["dense"]["kernel"]
-    vectors = zoo.vectors(str(len(dense)))
-    found = _rebuilt(model, str(place), 0) if model.architecture else vectors
+    vectors = not model.architecture
+    found = _of_vectors(model, len(dense)) if vectors else _rebuilt(model, str(place), 0)
     blocks, width = prefixed("backbone", found.blocks()), found.width
     if layer:
         width = dense.shape[1]
@@ -206,6 +207,16 @@ def whole(place: Path) -> Whole:
         _check_fit(wanted, loaded, f"the model of {place}")
     weights = model.params, model.stats
     return Whole(found, blocks, weights, tuple(model.classes), model.sha256)
+
+
+def _of_vectors(model: Saved, width: int) -> Backbone:
+    """No backbone, but for the block that standardises columns where the run had one."""
+    found = zoo.vectors(str(width))
+    if "columns" not in model.stats.get("backbone", {}):
+        return found
+    # Mean and deviation are the file's; these only give them their shape.
+    block = standardise(np.zeros((1, width)))
+    return replace(found, blocks=lambda axis_name=None: (("columns", block),))
 
 
 def _rebuilt(model: Saved, place: str, image_size: int) -> Backbone:

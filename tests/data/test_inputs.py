@@ -1,9 +1,11 @@
 """What a trained model is asked about: which files are read, and what is said of the others."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+import word_tokenizer
 from PIL import Image
 
 from jtl.data import inputs
@@ -13,13 +15,14 @@ from jtl.types import Preprocess, Sound
 
 GREY = Preprocess(4, 1, (0.0,), (1.0,))
 IMAGES, VECTORS = Taken(GREY, 8), Taken(None, 2)
+TEXTS = Taken(word_tokenizer.tokenization(), 8)
 
 
 def read(words: list[str], taken: Taken) -> tuple[dict[str, np.ndarray], list[str]]:
     """All that can be read by name, and why the rest cannot."""
     items, unread = inputs.named(words, taken)
     found = {}
-    for chunk in inputs.chunks(items):
+    for chunk in inputs.chunks(items, taken):
         rows = () if chunk.rows is None else chunk.rows
         found |= zip(chunk.names, rows, strict=True)
         unread += chunk.unread
@@ -79,22 +82,50 @@ def test_arrays_hold_images_or_vectors(place: Path) -> None:
     assert unread == "vectors.npz[0]: has 2 numbers, and this model takes 3"
 
 
-def test_tables_hold_vectors_with_or_without_heads(place: Path) -> None:
-    Path("plain.csv").write_text("1,2\n3,4e1\n")
-    found, unread = read(["plain.csv"], VECTORS)
-    assert {name: row.tolist() for name, row in found.items()} == {
-        "plain.csv[0]": [1, 2],
-        "plain.csv[1]": [3, 40],
-    }
-    Path("heads.csv").write_text("label,b,name,a\ncat,1,first,2\n\ndog,x,second,2\ndog,1,third\n")
-    found, more = read(["heads.csv"], VECTORS)
-    assert not unread and {name: row.tolist() for name, row in found.items()} == {"first": [1, 2]}
-    assert more == [
-        "heads.csv[1]: 'x' is no number; mend or remove that row",
-        "heads.csv[2]: has 1 numbers, and this model takes 2",
+def test_tables_hold_vectors(place: Path) -> None:
+    Path("heads.csv").write_text("label,b,name,a\ncat,1,first,2\n\ndog,x,second,2\ndog,,third,1\n")
+    found, unread = read(["heads.csv"], VECTORS)
+    assert {name: row.tolist() for name, row in found.items()} == {"first": [1, 2]}
+    assert unread == [
+        "heads.csv:2: 'x' is no number; mend or remove that row",
+        "heads.csv:3: None is no number; mend or remove that row",
     ]
-    Path("odd.csv").write_bytes(b"\xff\xfe1,2")
-    assert read(["odd.csv"], VECTORS)[1][0].startswith("odd.csv: cannot be read (")
+    Path("lines.jsonl").write_text('{"a": 1, "b": 2e1}\n{"a": 3, "b": 4}\n')
+    found, unread = read(["lines.jsonl"], VECTORS)
+    assert {name: row.tolist() for name, row in found.items()} == {
+        "lines.jsonl:1": [1, 20],
+        "lines.jsonl:2": [3, 4],
+    }
+    Path("plain.csv").write_text("1,2\n3,4e1\n")
+    assert read(["plain.csv"], VECTORS) == (
+        {},
+        ["plain.csv: its first line holds numbers; name the columns there"],
+    )
+    Path("wide.csv").write_text("a,b,c\n1,2,3\n")
+    assert read(["wide.csv"], VECTORS)[1] == ["wide.csv:1: has 3 numbers, and this model takes 2"]
+
+
+def test_texts_are_lines_or_a_column(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("lines.txt").write_text("good film\n\n  bad \n")
+    found, unread = read(["lines.txt"], TEXTS)
+    assert not unread and {name: row.tolist()[:5] for name, row in found.items()} == {
+        "lines.txt:1": [2, 4, 8, 3, 0],
+        "lines.txt:3": [2, 5, 3, 0, 0],
+    }
+    Path("table.csv").write_text("name,text,more\none,bad,x\ntwo,,y\n")
+    found, unread = read(["table.csv"], TEXTS)
+    assert {name: row.tolist()[:4] for name, row in found.items()} == {"one": [2, 5, 3, 0]}
+    assert unread == ["table.csv:2: holds no text"]
+    Path("none.csv").write_text("words\nbad\n")
+    assert read(["none.csv"], TEXTS)[1] == ["none.csv: has no column 'text'; it has words"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("very bad\n"))
+    found, unread = read(["-"], TEXTS)
+    assert [(name, row.tolist()[:4]) for name, row in found.items()] == [
+        ("standard input:1", [2, 7, 5, 3])
+    ]
+    assert read(["-"], VECTORS)[1] == ["-: there is no such file or folder"]
+    items = inputs.given(["good", Path("lines.txt")], TEXTS)
+    assert [item.read() for item in items] == ["good", "good film", "bad"]
 
 
 def test_more_inputs_than_are_read_at_a_time_stay_in_order(place: Path) -> None:
@@ -108,7 +139,7 @@ def test_a_program_hands_over_images_of_every_kind(place: Path) -> None:
     red = Image.new("RGB", (6, 6), (255, 0, 0))
     array = np.full((5, 5, 3), 9, np.uint8)
     items = inputs.given([red, array, place / "photos"], IMAGES)
-    (chunk,) = inputs.chunks(items)
+    (chunk,) = inputs.chunks(items, IMAGES)
     assert chunk.rows is not None and chunk.rows.shape == (4, 4, 4, 1)
     # Red is dark in grey: ITU-R 601.
     assert chunk.rows[:, 0, 0, 0].tolist() == [76, 9, 7, 50]
