@@ -4,7 +4,7 @@ training.
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -80,14 +80,15 @@ def named(words: Sequence[str], taken: Taken) -> tuple[list[Item], list[str]]:
     """
     items: list[Item] = []
     unread: list[str] = []
-    for word in words:
+    readers = READERS.get(type(taken.wanted), {})
+    for path, name in (file for word in words for file in _files(word, readers)):
         try:
-            items += _of_path(Path(word).expanduser(), word, taken)
+            items += _of_file(path, name, taken)
         except UserError as error:
             unread.append(str(error))
         except (OSError, UnicodeDecodeError) as error:
             said = getattr(error, "strerror", None) or str(error)
-            unread.append(f"{word}: cannot be read ({said})")
+            unread.append(f"{name}: cannot be read ({said})")
     return items, unread
 
 
@@ -156,37 +157,33 @@ def _stacked(rows: Sequence[Any], taken: Taken) -> np.ndarray:
     return np.stack(rows)
 
 
-def _of_path(path: Path, name: str, taken: Taken) -> list[Item]:
+def _files(word: str, suffixes: Collection[str]) -> list[tuple[Path, str]]:
+    """The file that a word names, or those of a folder with one of some suffixes; their names.
+
+    A folder without any stands for itself.
+    """
+    path = Path(word).expanduser()
+    below = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
+    shown = sorted(file for file in below if not any(p.startswith(".") for p in file.parts))
+    found = [path / file for file in shown if file.suffix.lower() in suffixes]
+    return [(file, str(file)) for file in found] or [(path, word)]
+
+
+def _of_file(path: Path, name: str, taken: Taken) -> list[Item]:
     readers, kind = READERS.get(type(taken.wanted), {}), TAKEN[type(taken.wanted)]
     if name == STANDARD_INPUT and isinstance(taken.wanted, Tokenization):
         return _of_lines("standard input", list(sys.stdin))
     if not readers:
         raise UserError(f"{name}: this model takes {kind}, which jtl cannot read from files")
-    if path.is_dir():
-        found = [
-            item
-            for file in _below(path)
-            if file.suffix.lower() in readers
-            for item in readers[file.suffix.lower()](file, str(file), taken)
-        ]
-        if not found:
-            raise UserError(f"{name}: holds no file that this model takes ({', '.join(readers)})")
-        return found
     if not path.exists():
         raise UserError(f"{name}: there is no such file or folder")
+    if path.is_dir():
+        raise UserError(f"{name}: holds no file that this model takes ({', '.join(readers)})")
     if path.suffix.lower() not in readers:
         raise UserError(
             f"{name}: this model takes {kind}, in files that end in {', '.join(readers)}"
         )
     return readers[path.suffix.lower()](path, name, taken)
-
-
-def _below(folder: Path) -> list[Path]:
-    files = (file for file in folder.rglob("*") if file.is_file())
-    hidden = (file.relative_to(folder).parts for file in files)
-    return sorted(
-        folder.joinpath(*parts) for parts in hidden if not any(p.startswith(".") for p in parts)
-    )
 
 
 def _image(path: Path, name: str, taken: Taken) -> list[Item]:

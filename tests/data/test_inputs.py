@@ -52,11 +52,13 @@ def test_a_folder_stands_for_all_images_in_and_below_it(place: Path) -> None:
 
 def test_what_cannot_be_read_is_said_and_the_rest_is_read(place: Path) -> None:
     (place / "broken.png").write_bytes(b"no image")
+    (place / "photos" / "damaged.npz").write_bytes(b"no archive")
     (place / "empty").mkdir()
-    words = ["broken.png", "photos/wide.png", "no.png", "photos/notes.doc", "empty"]
+    words = ["broken.png", "photos", "no.png", "photos/notes.doc", "empty"]
     found, unread = read(words, IMAGES)
-    assert list(found) == ["photos/wide.png"]
+    assert list(found) == ["photos/deep/seven.PNG", "photos/wide.png"]
     assert [line.partition(":")[0] for line in unread] == [
+        "photos/damaged.npz",
         "no.png",
         "photos/notes.doc",
         "empty",
