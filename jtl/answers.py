@@ -45,19 +45,20 @@ def predict(place: Path, words: Sequence[str], output: Path | None) -> int:
     return 0
 
 
-def features(found: Backbone, words: Sequence[str], output: Path) -> int:
+def features(found: Backbone, words: Sequence[str], output: Path, *, text: str) -> int:
     """Writes what a backbone makes of inputs; returns the exit code.
 
     Args:
       found: the backbone.
       words: paths of files and folders.
       output: a .csv file, or an .npz file of ``names`` and ``features`` [inputs, features].
+      text: the column of a table's texts.
 
     Raises:
       UserError: no input can be read, or the file cannot be written.
     """
     runtime.keep_compiled_programs()
-    said = _said(trained.embedder(found), words)
+    said = _said(trained.embedder(found, text=text), words)
     if output.suffix == ".npz":
         names, rows = zip(*said, strict=True)
         count = len(names)

@@ -10,8 +10,8 @@ from jtl.errors import UserError, nearest
 from jtl.models.pretrained.names import TIMM
 
 OUTPUT, ARCHITECTURE, SETTING = "-o", "--architecture", "--config."
-SETTABLE = ("model.image_size", "model.pooling", "model.max_tokens")
-"""Keys of a config that say how a backbone is run."""
+SETTABLE = ("model.image_size", "model.pooling", "model.max_tokens", "data.text_column")
+"""Keys of a config that say how a backbone is run, and on what of a table."""
 
 
 class Words(NamedTuple):
@@ -121,7 +121,8 @@ def _features(words: Words) -> Callable[[], int]:
     def run() -> int:
         from jtl import answers, build  # start JAX
 
-        return answers.features(build.backbone(config), inputs, output)
+        found = build.backbone(config)
+        return answers.features(found, inputs, output, text=config.data.text_column)
 
     return run
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jtl import evaluate, interpolation, metrics, page, partition, runtime, workdir
+from jtl import evaluate, interpolation, metrics, page, partition, registry, runtime, workdir
 from jtl.evaluate import Predictions
 from jtl.log import read_metrics
 from jtl.manifest import write_json
@@ -68,8 +68,10 @@ def write_model(run: Run, state: TrainState) -> None:
     trained = partition.merge(state.params, state.frozen)
     params, stats = run.net.whole(trained, state.stats)
     plain = lora.merged(params, alpha=run.config.model.lora.alpha)
-    classes = run.domains.source_train.classes
-    saved.write(run.folder, plain, stats, run.net.backbone, classes)
+    classes, data = run.domains.source_train.classes, run.config.data
+    table = data.source.partition(":")[0] in registry.TABLES
+    columns = {"text": data.text_column, "label": data.label_column} if table else None
+    saved.write(run.folder, plain, stats, run.net.backbone, classes, columns=columns)
 
 
 def write_predictions(run: Run, predicted: Predicted) -> None:

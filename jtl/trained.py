@@ -84,7 +84,7 @@ class Trained:
     def __init__(self, whole: saved.Whole) -> None:
         self.classes = whole.classes
         self.whole = whole
-        taken = Taken(whole.backbone.wanted, whole.backbone.width)
+        taken = Taken(whole.backbone.wanted, whole.backbone.width, **whole.columns)
         self.runner = Runner(outputs_of(whole.blocks), whole.weights, taken)
 
     def predict(self, inputs: Any) -> Predicted:
@@ -123,14 +123,19 @@ def load(place: str | os.PathLike[str]) -> Trained:
     return Trained(saved.whole(Path(place)))
 
 
-def embedder(found: Backbone) -> Runner:
-    """Gives (features,) of a backbone; one that starts at random is drawn with seed 0."""
+def embedder(found: Backbone, *, text: str) -> Runner:
+    """Gives (features,) of a backbone; one that starts at random is drawn with seed 0.
+
+    Args:
+      found: the backbone.
+      text: the column of a table's texts.
+    """
     blocks = prefixed("backbone", found.blocks())
 
     def features(weights: Weights, inputs: Array) -> tuple[jax.Array]:
         return (chain(blocks).apply(*weights, inputs, train=False, rng=None)[0],)
 
-    return Runner(features, Start(found, blocks)(0), Taken(found.wanted, found.width))
+    return Runner(features, Start(found, blocks)(0), Taken(found.wanted, found.width, text))
 
 
 def outputs_of(blocks: Blocks) -> Function:

@@ -121,8 +121,8 @@ def test_predict_says_of_the_rows_of_a_table_what_the_run_said(
     rows = (
         f"{','.join(map(str, row))},c{label}" for row, label in zip(inputs, labels, strict=True)
     )
-    table.write_text("\n".join(["a,b,c,d,e,f,label", *rows]) + "\n")
-    made.data.source = f"csv:{table}"
+    table.write_text("\n".join(["a,b,c,d,e,f,kind", *rows]) + "\n")
+    made.data.source, made.data.label_column = f"csv:{table}", "kind"
     folder = finished(made, tmp_path / "run")
     capsys.readouterr()
     assert cli.main(["predict", str(folder), str(table), "-o", str(tmp_path / "said.csv")]) == 0

@@ -21,8 +21,8 @@ from jtl.types import Preprocess, Tokenization, Wanted
 
 CHUNK, TEXTS = 128, 2048
 """How many inputs, and how many texts, are read at a time."""
-NAME, LABEL, TEXT = "name", "label", "text"
-"""Columns of a table: what to call its rows, what is not read, and the texts."""
+NAME = "name"
+"""The column of a table that says what to call its rows."""
 STANDARD_INPUT = "-"
 """The word that stands for the lines of standard input."""
 
@@ -33,10 +33,14 @@ class Taken(NamedTuple):
     Attributes:
       wanted: by its backbone; None where it takes vectors.
       width: of the vectors.
+      text: the column of a table's texts.
+      label: the column that it was trained to tell, which is not read.
     """
 
     wanted: Wanted | None
     width: int
+    text: str = "text"
+    label: str = "label"
 
 
 class Item(NamedTuple):
@@ -203,13 +207,13 @@ def _table(path: Path, name: str, taken: Taken) -> list[Item]:
     """The rows of a table: its column of texts, or all columns of numbers."""
     table = tables.read(path.suffix[1:].lower(), path)
     names = table.pop(NAME, None)
-    table.pop(LABEL, None)
+    table.pop(taken.label, None)
     if all(map(_is_number, table)):
         raise UserError(f"{name}: its first line holds numbers; name the columns there")
     if isinstance(taken.wanted, Tokenization):
-        if TEXT not in table:
-            raise UserError(f"{name}: has no column {TEXT!r}; it has {', '.join(table)}")
-        items = _texts(name, table[TEXT])
+        if taken.text not in table:
+            raise UserError(f"{name}: has no column {taken.text!r}; it has {', '.join(table)}")
+        items = _texts(name, table[taken.text])
     else:
         places = (f"{name}:{row}" for row in range(1, len(next(iter(table.values()))) + 1))
         cells = zip(*table.values(), strict=True)

@@ -35,6 +35,7 @@ class Saved(NamedTuple):
       sha256: of the file.
       classes: their names, in the order of the head's outputs; empty in files of jtl that did not
         write them yet.
+      columns: the names of those of a table that it was trained on, "text" and "label".
     """
 
     params: Params
@@ -44,6 +45,7 @@ class Saved(NamedTuple):
     sha256: str
     settings: Mapping[str, Any] = {}
     classes: Sequence[str] = ()
+    columns: Mapping[str, str] = {}
 
 
 class Whole(NamedTuple):
@@ -54,6 +56,7 @@ class Whole(NamedTuple):
       blocks: of the classifier, the head last.
       weights: parameters and statistics of all of it.
       classes: their names, in the order of the head's outputs.
+      columns: as :class:`Saved` has them.
       sha256: of the file.
     """
 
@@ -61,16 +64,23 @@ class Whole(NamedTuple):
     blocks: Blocks
     weights: tuple[Params, Stats]
     classes: tuple[str, ...]
+    columns: Mapping[str, str]
     sha256: str
 
 
 def write(
-    folder: Path, params: Params, stats: Stats, found: Backbone, classes: Sequence[str]
+    folder: Path,
+    params: Params,
+    stats: Stats,
+    found: Backbone,
+    classes: Sequence[str],
+    *,
+    columns: Mapping[str, str] | None = None,
 ) -> Path:
     """Writes ``params/...`` and ``stats/...``, atomically; returns the file.
 
-    The file also names the architecture of the backbone and the classes, so that nothing else is
-    needed to use it.
+    The file also names the architecture of the backbone, the classes and, where the run was trained
+    on a table, its columns, so that nothing else is needed to use it.
     """
     from safetensors.numpy import save  # only runs that end need it
 
@@ -82,6 +92,7 @@ def write(
     size = found.wanted.size if isinstance(found.wanted, Preprocess) else 0
     said = {"architecture": found.architecture, "image_size": size, "classes": list(classes)}
     said |= {"settings": dict(found.settings)} if found.settings else {}
+    said |= {"columns": dict(columns)} if columns else {}
     # One key: safetensors writes several in any order, and equal models are to be equal files.
     origin = json.dumps(said)
     file = folder / registry.MODEL
@@ -206,7 +217,7 @@ def whole(place: Path) -> Whole:
     for wanted, loaded in zip(shapes, (model.params, model.stats), strict=True):
         _check_fit(wanted, loaded, f"the model of {place}")
     weights = model.params, model.stats
-    return Whole(found, blocks, weights, tuple(model.classes), model.sha256)
+    return Whole(found, blocks, weights, tuple(model.classes), model.columns, model.sha256)
 
 
 def _of_vectors(model: Saved, width: int) -> Backbone:

@@ -23,7 +23,8 @@ def model(tmp_path: Path) -> trained.Trained:
     found = families.backbone("it", "bert", shape, word_tokenizer.tokenization(longest=64))
     blocks = (*prefixed("backbone", found.blocks()), ("head", heads.head(8, 2)))
     params, _ = jax.jit(chain(blocks).init)(jax.random.key(0))
-    saved.write(tmp_path, params, {}, found, ["dull", "fine"])
+    columns = {"text": "review", "label": "stars"}
+    saved.write(tmp_path, params, {}, found, ["dull", "fine"], columns=columns)
     return jtl.load(tmp_path)
 
 
@@ -38,3 +39,10 @@ def test_texts_are_told_apart_whatever_stands_beside_them(model: trained.Trained
     np.testing.assert_allclose(together.probabilities, expected, atol=1e-6)
     alone = model.predict(texts[:1])
     np.testing.assert_allclose(alone.probabilities[0], together.probabilities[0], atol=1e-6)
+
+
+def test_the_column_of_texts_is_that_of_training(model: trained.Trained, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("stars,text,review\n1,no,good film\n2,no,bad\n")
+    found, expected = model.predict(table), model.predict(["good film", "bad"])
+    np.testing.assert_array_equal(found.probabilities, expected.probabilities)
