@@ -2,6 +2,10 @@
 # launch.sh CONFIG.py[:arg] [--config.key=value ...] [--workdir DIR]   train as the config says
 # launch.sh experiments/NAME.py [--workdir DIR]                        run a whole study
 # launch.sh rank DATA BACKBONE BACKBONE ... [--workdir DIR]            compare pretrained backbones
+# launch.sh predict WORKDIR INPUT ... [-o FILE.csv]                    use what was trained
+# launch.sh features BACKBONE INPUT ... -o FILE.npz                    what a backbone makes of files
+# launch.sh export WORKDIR -o DIR                                      a model for others, and its card
+# launch.sh convert WEIGHTS.pth FILE.safetensors                       PyTorch's weights as safetensors
 # launch.sh test [pytest option ...]                                   run the tests
 # launch.sh --help
 #

@@ -63,16 +63,7 @@ def check(config: ConfigDict, *, initial_follows: bool = False) -> None:
     Raises:
       UserError: one line naming the key, the value, and what it may be.
     """
-    values = dict(overrides.walk(config))
-    for key, choices in CHOICES.items():
-        if values[key] not in choices:
-            raise UserError(f"{key}: unknown {values[key]!r}; {nearest(values[key], choices)}")
-    for key, value in values.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"{key}: expected a finite number, got {value}")
-    for key, (holds, meaning) in RANGES.items():
-        if not holds(values[key]):
-            raise UserError(f"{key} is {values[key]}; it must be {meaning}")
+    _check_values(config)
     _check_method(config)
     if not initial_follows:
         _check_initial(config)
@@ -90,6 +81,33 @@ def check(config: ConfigDict, *, initial_follows: bool = False) -> None:
     _check_backbone(config)
     _check_partition(config)
     _check_interpolate(config.interpolate)
+
+
+def check_backbone(config: ConfigDict) -> None:
+    """Checks what a config says of a backbone that is not to be trained.
+
+    Args:
+      config: with every key.
+
+    Raises:
+      UserError: as :func:`check`.
+    """
+    _check_values(config)
+    _check_backbone(config)
+
+
+def _check_values(config: ConfigDict) -> None:
+    """Every value is one of its key's, in its range, and finite."""
+    values = dict(overrides.walk(config))
+    for key, choices in CHOICES.items():
+        if values[key] not in choices:
+            raise UserError(f"{key}: unknown {values[key]!r}; {nearest(values[key], choices)}")
+    for key, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{key}: expected a finite number, got {value}")
+    for key, (holds, meaning) in RANGES.items():
+        if not holds(values[key]):
+            raise UserError(f"{key} is {values[key]}; it must be {meaning}")
 
 
 def _check_interpolate(fractions: tuple[Any, ...]) -> None:

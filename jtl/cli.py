@@ -1,4 +1,4 @@
-"""The command line: one config trained, one study run, or backbones ranked.
+"""The command line: a config trained, a study run, backbones ranked, what was trained used.
 
 jtl CONFIG.py[:argument] [--config.key=value ...] [--workdir DIR] [--debug_nans]
     trains as the config file says, by default in runs/CONFIG; with --debug_nans, slowly, a NaN
@@ -7,6 +7,14 @@ jtl experiments/NAME.py[:argument] [--workdir DIR] [--debug_nans]
     runs every run of a study, and its table
 jtl rank DATA BACKBONE BACKBONE ... [--config.key=value ...] [--workdir DIR]
     scores backbones on labelled data, and compares with the accuracy that probes reach
+jtl predict WORKDIR INPUT ... [-o FILE.csv|FILE.jsonl]
+    says what the model of a finished run takes files, or all files in folders, for; - reads lines
+jtl features BACKBONE INPUT ... -o FILE.npz|FILE.csv [--config.model.pooling=...]
+    writes what a backbone makes of them
+jtl export WORKDIR -o DIR
+    writes the model of a finished run for others: StableHLO, safetensors, a model card
+jtl convert WEIGHTS.pth FILE.safetensors [--architecture NAME]
+    writes PyTorch's weights as safetensors
 jtl test [pytest option ...]
     runs the tests of a source checkout
 jtl --help | --version
@@ -27,12 +35,12 @@ from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
 import jtl
-from jtl import cluster
+from jtl import cluster, commands
 from jtl.errors import UserError, nearest
 
 FLAGS = ("--workdir", "--debug_nans", "--help", "--version", "--config.KEY=VALUE")
 RANK = "rank"
-COMMANDS = (RANK, "test")
+COMMANDS = (RANK, "test", *commands.COMMANDS)
 """What may stand where else a file does."""
 
 
@@ -116,6 +124,8 @@ def _run(argv: list[str]) -> int:
     if "--version" in argv:
         print(f"jtl {jtl.__version__}")
         return 0
+    if argv[0] in commands.COMMANDS:
+        return commands.work(argv)()
     return _train_or_study(parse(argv))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jtl import evaluate, interpolation, metrics, page, partition, runtime, workdir
+from jtl import evaluate, interpolation, metrics, page, partition, registry, runtime, workdir
 from jtl.evaluate import Predictions
 from jtl.log import read_metrics
 from jtl.manifest import write_json
@@ -28,6 +28,7 @@ def conclude(run: Run, state: TrainState, step: int) -> None:
     records = read_metrics(run.folder / workdir.METRICS)
     seconds = [r["values"]["seconds"] for r in records if r["split"] == "train"][-1]
     summary = summarize(run, predicted, step, seconds) | curve
+    summary["protocol"] = [page.remark(run), *page.protocol(run, step)]
     write_predictions(run, predicted)
     page.write(run, _labelled(run, predicted), summary)
     write_json(run.folder / workdir.SUMMARY, summary)
@@ -67,7 +68,10 @@ def write_model(run: Run, state: TrainState) -> None:
     trained = partition.merge(state.params, state.frozen)
     params, stats = run.net.whole(trained, state.stats)
     plain = lora.merged(params, alpha=run.config.model.lora.alpha)
-    saved.write(run.folder, plain, stats, run.net.backbone)
+    classes, data = run.domains.source_train.classes, run.config.data
+    table = data.source.partition(":")[0] in registry.TABLES
+    columns = {"text": data.text_column, "label": data.label_column} if table else None
+    saved.write(run.folder, plain, stats, run.net.backbone, classes, columns=columns)
 
 
 def write_predictions(run: Run, predicted: Predicted) -> None:

@@ -38,7 +38,7 @@ def write(run: Run, predicted: Mapping[str, Predictions], summary: Mapping[str, 
         manifest=workdir.manifest(run.folder),
         figures=pictures(run, predicted, summary.get("interpolation", ())),
         remark=remark(run),
-        notes=_protocol(run, summary["model_step"]),
+        notes=protocol(run, summary["model_step"]),
         tables=_mistakes(run, predicted),
     )
 
@@ -69,15 +69,20 @@ def remark(run: Run) -> str:
     )
 
 
-def _protocol(run: Run, step: int) -> list[str]:
-    """Who saw what."""
+def protocol(run: Run, step: int) -> list[str]:
+    """Who saw what, in sentences.
+
+    Args:
+      run: finished.
+      step: that its model is of.
+    """
     said = ["Training and test examples share no identity."]
     if run.oracle:
         said.append("This is an oracle: it was trained on labels of the target.")
     elif run.domains.target_train is not None:
         said.append(
             "Training saw the target's examples without their labels; those of its test examples "
-            "were read for the numbers and pictures on this page and for nothing else."
+            "were read for the numbers and pictures of the report and for nothing else."
         )
     keep = run.config.keep
     if keep.model == "latest":

@@ -29,7 +29,7 @@ def leave_run(folder: Path, *, bottleneck: bool = False) -> dict[str, Any]:
     head, _ = heads.head(found.width, OLD_CLASSES).init(jax.random.key(2))
     params = {"backbone": backbone, "head": head}
     params |= {"bottleneck": {"dense": head["dense"]}} if bottleneck else {}
-    saved.write(folder, params, {}, found)
+    saved.write(folder, params, {}, found, [str(n) for n in range(OLD_CLASSES)])
     return params
 
 

@@ -30,7 +30,13 @@ def place(tmp_path_factory) -> Path:
     found = digits(image_size=SIZE)
     backbone, _ = chain(found.blocks()).init(jax.random.key(1))
     head, _ = heads.head(found.width, OLD_CLASSES).init(jax.random.key(2))
-    saved.write(folder / "run", {"backbone": backbone, "head": head}, {}, found)
+    saved.write(
+        folder / "run",
+        {"backbone": backbone, "head": head},
+        {},
+        found,
+        [str(n) for n in range(OLD_CLASSES)],
+    )
     return folder
 
 

@@ -12,14 +12,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 import test_architecture
 import toys
+from PIL import Image
 
 from jtl import catalogue, checks, configuration, overrides, registry
 from jtl.data import embedded
 from jtl.data.splits import split_domains
+from jtl.models import digits_convnet, heads, saved
+from jtl.models.chain import chain, prefixed
 from jtl.ranges import NATURAL
 from jtl.types import Method, Preprocess
 
@@ -97,6 +101,22 @@ def patched_files() -> dict[str, str]:
 # --- code -----------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working folder with photos, and a small model in the place of a run's."""
+    found = digits_convnet.backbone(image_size=8)
+    blocks = (*prefixed("backbone", found.blocks()), ("head", heads.head(found.width, 9)))
+    shapes, _ = jax.eval_shape(chain(blocks).init, jax.random.key(0))
+    params = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)
+    for folder in ("photos", "runs/emoji_probe"):
+        (tmp_path / folder).mkdir(parents=True)
+    saved.write(tmp_path / "runs" / "emoji_probe", params, {}, found, list("abcdefghi"))
+    for animal in ("cat", "dog"):
+        Image.new("RGB", (8, 8)).save(tmp_path / "photos" / f"{animal}.png")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("trained")
 @every_page
 def test_python_runs_and_prints_what_is_shown(name: str) -> None:
     space: dict[str, Any] = {}

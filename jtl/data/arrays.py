@@ -24,15 +24,8 @@ def load(argument: str, wanted: Wanted | None) -> Examples:
     """The arrays of a file, checked; a backbone of vectors wants nothing of them."""
     name = f"arrays:{argument}"
     path = Path(argument).expanduser()
-    arrays = _read(name, path)
-    _check_lengths(name, arrays)
-    if wanted is None:
-        inputs, notes = _vectors(name, arrays["inputs"])
-    else:
-        preprocess = of_images(name, wanted)
-        images, notes = _images(name, arrays["inputs"])
-        inputs = resize_array(images, preprocess)
-        notes += changes(images.shape, preprocess)
+    arrays = read(name, path)
+    inputs, notes = fitted(name, arrays["inputs"], wanted)
     labels, classes = _labels(name, arrays)
     if labels is not None:
         counts = np.bincount(labels, minlength=len(classes))
@@ -52,8 +45,32 @@ def load(argument: str, wanted: Wanted | None) -> Examples:
     )
 
 
-def _read(name: str, path: Path) -> dict[str, np.ndarray]:
-    """The file's arrays; unknown keys and files that cannot be read are errors."""
+def fitted(
+    name: str, inputs: np.ndarray, wanted: Wanted | None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Images or vectors as a backbone wants them, and what had to be done to them.
+
+    Args:
+      name: of the inputs, for messages.
+      inputs: images, uint8 [examples, height, width, channels] or without channels, or vectors.
+      wanted: by the backbone; None where it takes vectors.
+
+    Raises:
+      UserError: they are not what the backbone takes.
+    """
+    if wanted is None:
+        return _vectors(name, inputs)
+    preprocess = of_images(name, wanted)
+    images, notes = _images(name, inputs)
+    return resize_array(images, preprocess), notes + changes(images.shape, preprocess)
+
+
+def read(name: str, path: Path) -> dict[str, np.ndarray]:
+    """The file's arrays, all as long as the inputs.
+
+    Raises:
+      UserError: the file cannot be read, or holds an unknown array or one of another length.
+    """
     if not path.exists():
         raise UserError(f"{name}: there is no such file (looked for {path.absolute()})")
     try:
@@ -74,6 +91,7 @@ def _read(name: str, path: Path) -> dict[str, np.ndarray]:
             raise UserError(f"{name}: unknown array {key!r}; {nearest(key, KEYS)}")
     if "inputs" not in arrays:
         raise UserError(f"{name}: has no array 'inputs'; it has {', '.join(arrays) or 'nothing'}")
+    _check_lengths(name, arrays)
     return arrays
 
 

@@ -53,7 +53,7 @@ def read_stream(file: BinaryIO, where: str, preprocess: Preprocess) -> Picture:
     try:
         with Image.open(file) as opened:
             opened.load()
-            image, changes = _plain(opened)
+            image, changes = plain(opened)
     except Exception as error:  # damage makes PIL raise nearly anything: even TypeError
         raise UserError(
             f"{where}: cannot be decoded ({_brief(error)}); mend or remove it"
@@ -80,7 +80,7 @@ def _brief(error: Exception) -> str:
     return str(error).partition("\n")[0] or type(error).__name__
 
 
-def _plain(image: Image.Image) -> tuple[Image.Image, list[str]]:
+def plain(image: Image.Image) -> tuple[Image.Image, list[str]]:
     """The image upright in mode "L" or "RGB", and what was done to get there."""
     changes = []
     if image.getexif().get(_ORIENTATION, 1) != 1:

@@ -111,4 +111,4 @@ class _Dense(nnx.Module):
 
     def __call__(self, x: Images, *, rng: jax.Array | None = None) -> jax.Array:
         del rng
-        return nnx.relu(self.norm(self.dense(x.reshape(len(x), -1))))
+        return nnx.relu(self.norm(self.dense(x.reshape(x.shape[0], -1))))

@@ -75,7 +75,7 @@ class _Reader(nnx.Module):
 
     def __call__(self, x: Tokens, *, rng: jax.Array | None = None) -> Features:
         del rng
-        token = jnp.broadcast_to(self.token[...], (len(x), *self.token[...].shape))
+        token = jnp.broadcast_to(self.token[...], (x.shape[0], *self.token[...].shape))
         read = self.attention(token, x, there=not_padding(x))
         return (read + self.inner(self.inner_norm(read)))[:, 0]
 

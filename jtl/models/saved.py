@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,9 +13,10 @@ import numpy as np
 
 from jtl import partition, registry
 from jtl.errors import UserError
-from jtl.models import families, lora
+from jtl.models import families, heads, lora, zoo
 from jtl.models.backbone import Backbone
-from jtl.models.chain import Blocks, chain
+from jtl.models.chain import Blocks, chain, prefixed
+from jtl.models.columns import standardise
 from jtl.types import Params, Preprocess, Stats
 
 ORIGIN = "jtl"
@@ -32,6 +33,9 @@ class Saved(NamedTuple):
       settings: likewise.
       image_size: side of the images that it was trained on; 0 where there were none.
       sha256: of the file.
+      classes: their names, in the order of the head's outputs; empty in files of jtl that did not
+        write them yet.
+      columns: the names of those of a table that it was trained on, "text" and "label".
     """
 
     params: Params
@@ -40,12 +44,43 @@ class Saved(NamedTuple):
     image_size: int
     sha256: str
     settings: Mapping[str, Any] = {}
+    classes: Sequence[str] = ()
+    columns: Mapping[str, str] = {}
 
 
-def write(folder: Path, params: Params, stats: Stats, found: Backbone) -> Path:
+class Whole(NamedTuple):
+    """The classifier of a finished run, built again from its file.
+
+    Attributes:
+      backbone: without weights.
+      blocks: of the classifier, the head last.
+      weights: parameters and statistics of all of it.
+      classes: their names, in the order of the head's outputs.
+      columns: as :class:`Saved` has them.
+      sha256: of the file.
+    """
+
+    backbone: Backbone
+    blocks: Blocks
+    weights: tuple[Params, Stats]
+    classes: tuple[str, ...]
+    columns: Mapping[str, str]
+    sha256: str
+
+
+def write(
+    folder: Path,
+    params: Params,
+    stats: Stats,
+    found: Backbone,
+    classes: Sequence[str],
+    *,
+    columns: Mapping[str, str] | None = None,
+) -> Path:
     """Writes ``params/...`` and ``stats/...``, atomically; returns the file.
 
-    The file also names the architecture of the backbone, so that nothing else is needed to use it.
+    The file also names the architecture of the backbone, the classes and, where the run was trained
+    on a table, its columns, so that nothing else is needed to use it.
     """
     from safetensors.numpy import save  # only runs that end need it
 
@@ -55,8 +90,9 @@ def write(folder: Path, params: Params, stats: Stats, found: Backbone) -> Path:
         for path, leaf in partition.walk(tree)
     }
     size = found.wanted.size if isinstance(found.wanted, Preprocess) else 0
-    said = {"architecture": found.architecture, "image_size": size}
+    said = {"architecture": found.architecture, "image_size": size, "classes": list(classes)}
     said |= {"settings": dict(found.settings)} if found.settings else {}
+    said |= {"columns": dict(columns)} if columns else {}
     # One key: safetensors writes several in any order, and equal models are to be equal files.
     origin = json.dumps(said)
     file = folder / registry.MODEL
@@ -66,17 +102,30 @@ def write(folder: Path, params: Params, stats: Stats, found: Backbone) -> Path:
     return file
 
 
-def read(folder: Path) -> Saved:
+def find(place: Path) -> Path:
+    """The file of a model, which is named itself or by the folder of its run.
+
+    Raises:
+      UserError: there is none.
+    """
+    file = place if place.is_file() else place / registry.MODEL
+    if not file.is_file():
+        raise UserError(f"{place} holds no {file.name}: finish that run first, or name another")
+    return file
+
+
+def read(place: Path) -> Saved:
     """The model of a finished run.
+
+    Args:
+      place: the run's folder, or the file of its model.
 
     Raises:
       UserError: the run has not finished, or the file is damaged or says too little.
     """
     from safetensors import SafetensorError, safe_open
 
-    file = folder / registry.MODEL
-    if not file.exists():
-        raise UserError(f"{folder} holds no {file.name}: finish that run first, or name another")
+    file = find(place)
     trees: dict[str, Params] = {"params": {}, "stats": {}}
     try:
         with safe_open(file, framework="numpy") as opened:
@@ -90,7 +139,7 @@ def read(folder: Path) -> Saved:
                 tree[last] = opened.get_tensor(name)
     except SafetensorError as error:
         raise UserError(
-            f"{file} is damaged ({error}); run {folder} again in a new folder"
+            f"{file} is damaged ({error}); run {file.parent} again in a new folder"
         ) from error
     if ORIGIN not in metadata:
         raise UserError(f"{file} does not say which backbone it holds; train that run again")
@@ -117,12 +166,7 @@ def backbone(folder: str, *, image_size: int = 0, pooling: str = "") -> Backbone
             f"model.backbone: {folder} was trained on vectors and has no backbone; name another "
             "run, or write features:WIDTH"
         )
-    size = image_size or model.image_size
-    if model.settings:
-        found = families.restored(model.architecture, model.settings, image_size=size)
-    else:
-        build = registry.resolve("architecture", model.architecture, f"the backbone of {folder}")
-        found = build(image_size=size)
+    found = _rebuilt(model, folder, image_size)
     shapes = jax.eval_shape(chain(found.blocks()).init, jax.random.key(0))
     given = model.params.get("backbone", {}), model.stats.get("backbone", {})
     for wanted, loaded in zip(shapes, given, strict=True):
@@ -142,6 +186,57 @@ def backbone(folder: str, *, image_size: int = 0, pooling: str = "") -> Backbone
         salt=int(model.sha256[:8], 16),
         head=None if "bottleneck" in model.params else model.params.get("head"),
     )
+
+
+def whole(place: Path) -> Whole:
+    """The classifier of a finished run, with the weights it ended with.
+
+    Args:
+      place: the run's folder, or the file of its model; nothing else is read.
+
+    Raises:
+      UserError: the run is not finished, or its file is damaged or says too little.
+    """
+    model = read(place)
+    if not model.classes:
+        raise UserError(
+            f"{find(place)} does not name its classes, as an older jtl wrote it; train that run "
+            "again in a new folder"
+        )
+    layer = model.params.get("bottleneck")
+    dense = (layer or model.params["head"])["dense"]["kernel"]
+    vectors = not model.architecture
+    found = _of_vectors(model, len(dense)) if vectors else _rebuilt(model, str(place), 0)
+    blocks, width = prefixed("backbone", found.blocks()), found.width
+    if layer:
+        width = dense.shape[1]
+        norm = "batch" if "bottleneck" in model.stats else "layer"
+        blocks += (("bottleneck", heads.bottleneck(found.width, width, norm=norm)),)
+    blocks = (*blocks, ("head", heads.head(width, len(model.classes))))
+    shapes = jax.eval_shape(chain(blocks).init, jax.random.key(0))
+    for wanted, loaded in zip(shapes, (model.params, model.stats), strict=True):
+        _check_fit(wanted, loaded, f"the model of {place}")
+    weights = model.params, model.stats
+    return Whole(found, blocks, weights, tuple(model.classes), model.columns, model.sha256)
+
+
+def _of_vectors(model: Saved, width: int) -> Backbone:
+    """No backbone, but for the block that standardises columns where the run had one."""
+    found = zoo.vectors(str(width))
+    if "columns" not in model.stats.get("backbone", {}):
+        return found
+    # Mean and deviation are the file's; these only give them their shape.
+    block = standardise(np.zeros((1, width)))
+    return replace(found, blocks=lambda axis_name=None: (("columns", block),))
+
+
+def _rebuilt(model: Saved, place: str, image_size: int) -> Backbone:
+    """The backbone that a file describes, for images of a size; 0 is the size it was trained at."""
+    size = image_size or model.image_size
+    if model.settings:
+        return families.restored(model.architecture, model.settings, image_size=size)
+    build = registry.resolve("architecture", model.architecture, f"the backbone of {place}")
+    return build(image_size=size)
 
 
 def classifier(folder: str, blocks: Blocks) -> Saved:

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.export
 import numpy as np
 import pytest
 
 from jtl.errors import UserError
+from jtl.export import stablehlo
 from jtl.models import families, lora
 from jtl.models.chain import chain
 from jtl.types import Preprocess, Sound, Tokenization, Wanted
@@ -87,6 +89,28 @@ def test_a_backbone_gives_its_features_and_is_restored_from_json(family: str) ->
         jax.eval_shape(chain(each.blocks()).init, jax.random.key(0)) for each in (found, again)
     ]
     assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize("family", [f for f, (_, w) in SHAPES.items() if type(w) is not Sound])
+def test_a_program_for_every_platform_takes_any_number_of_inputs(family: str) -> None:
+    found = made(family)
+    model = chain(found.blocks())
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    weights = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+
+    def outputs(weights: Any, inputs: Any) -> tuple[jax.Array, jax.Array]:
+        features = model.apply(*weights, inputs, train=False, rng=None)[0]
+        return features, features
+
+    program = jax.export.deserialize(bytearray(stablehlo(outputs, weights, found)))
+    examples = program.in_avals[0].shape[0]
+    assert not isinstance(examples, int)
+    assert [leaf.shape for leaf in program.out_avals] == [(examples, found.width)] * 2
+
+
+def test_a_program_takes_no_sounds_yet() -> None:
+    with pytest.raises(UserError, match="it: a model of sounds cannot be exported yet"):
+        stablehlo(lambda weights, inputs: (inputs, inputs), {}, made("whisper"))
 
 
 @pytest.mark.parametrize("family", SHAPES)

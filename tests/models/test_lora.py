@@ -156,7 +156,7 @@ def test_a_run_leaves_the_model_of_the_plain_architecture(tmp_path: Path) -> Non
 def test_a_run_starts_low_rank_leaves_beside_another_runs_model(tmp_path: Path) -> None:
     blocks = (("bottleneck", toys.dense(6, 8)), ("head", toys.dense(8, 3)))
     given = parameters(blocks)
-    saved.write(tmp_path, given, {}, vectors("6"))
+    saved.write(tmp_path, given, {}, vectors("6"), ["a", "b"])
     wrapped = adapted(blocks, on=".*")
     starts = [Start(vectors("6"), wrapped, initial=str(tmp_path), low_rank=True)(s) for s in (0, 1)]
     (first, _), (second, _) = starts

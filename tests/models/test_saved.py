@@ -19,6 +19,7 @@ from jtl.models.zoo import vectors
 from jtl.network import Start
 
 HEAD = {"bias": np.zeros(3, np.float32)}
+CLASSES = ("ant", "bee", "cat")
 
 
 def leave_run(folder: Path, *, size: int = 0, drop: str = "", reshape: str = "") -> dict:
@@ -29,23 +30,26 @@ def leave_run(folder: Path, *, size: int = 0, drop: str = "", reshape: str = "")
     left = {name: dict(block) for name, block in params.items() if name != drop}
     if reshape:
         left[reshape] = {"conv": {"kernel": np.zeros((1, 1, 1, 1), np.float32)}}
-    saved.write(folder, {"backbone": left, "head": HEAD}, {}, found)
+    saved.write(folder, {"backbone": left, "head": HEAD}, {}, found, CLASSES)
     return params
 
 
 def test_parameters_and_statistics_come_back_as_they_were(tmp_path):
     params = {"a": {"b": np.arange(6, dtype=np.float32).reshape(2, 3)}}
     stats = {"a": {"norm": {"mean": np.ones(3, np.float32)}}}
-    file = saved.write(tmp_path, params, stats, digits(image_size=20))
+    file = saved.write(tmp_path, params, stats, digits(image_size=20), CLASSES)
     model = saved.read(tmp_path)
     np.testing.assert_array_equal(model.params["a"]["b"], params["a"]["b"])
     np.testing.assert_array_equal(model.stats["a"]["norm"]["mean"], stats["a"]["norm"]["mean"])
     assert (model.architecture, model.image_size) == ("digits-convnet", 20)
+    assert tuple(model.classes) == CLASSES
     assert model.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def test_equal_models_are_equal_files(tmp_path):
-    files = {saved.write(tmp_path, {"head": HEAD}, {}, digits()).read_bytes() for _ in range(20)}
+    files = {
+        saved.write(tmp_path, {"head": HEAD}, {}, digits(), CLASSES).read_bytes() for _ in range(20)
+    }
     assert len(files) == 1
 
 
@@ -62,7 +66,9 @@ def test_a_run_needs_the_folder_of_the_run_it_started_from_and_no_other(tmp_path
     params = leave_run(first, size=20)
     found = saved.backbone(str(first))
     second.mkdir()
-    saved.write(second, {"backbone": found.weights[0], "head": HEAD}, found.weights[1], found)
+    saved.write(
+        second, {"backbone": found.weights[0], "head": HEAD}, found.weights[1], found, CLASSES
+    )
     shutil.rmtree(first)
     again = saved.backbone(str(second))
     jax.tree.map(np.testing.assert_array_equal, again.weights[0], jax.device_get(params))
@@ -75,7 +81,7 @@ def test_an_unfinished_run_is_no_backbone(tmp_path):
 
 
 def test_a_run_on_vectors_has_no_backbone(tmp_path):
-    saved.write(tmp_path, {"head": HEAD}, {}, vectors("8"))
+    saved.write(tmp_path, {"head": HEAD}, {}, vectors("8"), CLASSES)
     with pytest.raises(UserError, match="was trained on vectors and has no backbone"):
         saved.backbone(str(tmp_path))
 

@@ -16,6 +16,7 @@ from jtl.models.chain import chain
 from jtl.models.pretrained import files as found_files
 from jtl.models.pretrained import hub as hub_files
 from jtl.models.pretrained import timm, transformers
+from jtl.models.pretrained.convert import ARCHITECTURE
 from jtl.models.pretrained.files import CONFIG, WEIGHTS, Files
 from jtl.models.pretrained.names import TIMM
 from jtl.models.pretrained.timm import Described
@@ -27,8 +28,6 @@ PINNED: Mapping[str, str] = {
 }
 """The sha256 of the weights in the packages that jtl was tested with."""
 KNOWN = (*PINNED, *PACKAGES)
-ARCHITECTURE = "architecture"
-"""In a .safetensors file's metadata: which of timm's architectures it holds."""
 
 
 def hub(reference: str, *, image_size: int = 0, pooling: str = "") -> Backbone:

@@ -1,0 +1,205 @@
+"""The commands that use what was trained: their words, checked before JAX starts."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from jtl import checks, configuration, overrides, registry
+from jtl.errors import UserError, nearest
+from jtl.models.pretrained.names import TIMM
+
+OUTPUT, ARCHITECTURE, SETTING = "-o", "--architecture", "--config."
+SETTABLE = ("model.image_size", "model.pooling", "model.max_tokens", "data.text_column")
+"""Keys of a config that say how a backbone is run, and on what of a table."""
+
+
+class Words(NamedTuple):
+    """What stands after a command's name.
+
+    Attributes:
+      places: what is no flag, in order.
+      output: the value of ``-o``.
+      architecture: the value of ``--architecture``.
+      settings: ``key=value`` with dotted keys.
+    """
+
+    places: tuple[str, ...]
+    output: Path | None
+    architecture: str
+    settings: tuple[str, ...]
+
+
+class Command(NamedTuple):
+    """A command.
+
+    Attributes:
+      usage: how to call it.
+      flags: those that it knows.
+      work: checks its words; returns what is to be done.
+      least, most: how many places it takes.
+    """
+
+    usage: str
+    flags: tuple[str, ...]
+    work: Callable[[Words], Callable[[], int]]
+    least: int
+    most: int | None = None
+
+
+def work(argv: Sequence[str]) -> Callable[[], int]:
+    """Reads and checks all that a command line says; returns what is to be done.
+
+    Args:
+      argv: the name of a command out of :data:`COMMANDS`, and its words.
+
+    Raises:
+      UserError: an unknown flag, a flag without its value, too few or too many words, or a file or
+        folder that is not there.
+    """
+    name, *rest = argv
+    command = COMMANDS[name]
+    words = _parse(name, rest)
+    count, most = len(words.places), command.most
+    if count < command.least or (most is not None and count > most):
+        raise UserError(f"{name}: {count} names after it; write {command.usage}")
+    return command.work(words)
+
+
+def _parse(name: str, rest: Sequence[str]) -> Words:
+    command, places, settings = COMMANDS[name], [], []
+    values = {OUTPUT: "", ARCHITECTURE: ""}
+    words = iter(rest)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if word.startswith(SETTING) and SETTING in command.flags:
+            settings.append(word.removeprefix(SETTING))
+        elif not word.startswith("-") or word == "-":
+            places.append(word)
+        elif flag not in command.flags:
+            raise UserError(f"{name}: unknown flag {flag}; write {command.usage}")
+        elif values[flag]:
+            raise UserError(f"{flag} is given twice: {values[flag]} and {value or next(words, '')}")
+        else:
+            values[flag] = value if equals else next(words, "")
+            if not values[flag] or values[flag].startswith("-"):
+                raise UserError(f"{flag} has no value; write {command.usage}")
+    output = Path(values[OUTPUT]).expanduser() if values[OUTPUT] else None
+    return Words(tuple(places), output, values[ARCHITECTURE], tuple(settings))
+
+
+def _predict(words: Words) -> Callable[[], int]:
+    place, inputs = _finished(words.places[0]), words.places[1:]
+    _check_inputs(inputs)
+    if words.output:
+        _check_output(words.output, ".csv", ".jsonl")
+
+    def run() -> int:
+        from jtl import answers  # starts JAX
+
+        return answers.predict(place, inputs, words.output)
+
+    return run
+
+
+def _features(words: Words) -> Callable[[], int]:
+    name, *inputs = words.places
+    config = configuration.defaults()
+    config.model.backbone = name
+    for key in (setting.partition("=")[0] for setting in words.settings):
+        if key not in SETTABLE:
+            raise UserError(f"--config.{key}: features can be told {', '.join(SETTABLE)}")
+    overrides.apply(config, words.settings)
+    checks.check_backbone(config)
+    if name.startswith("features:"):
+        raise UserError(f"features: {name} is no backbone; its inputs are features already")
+    _check_inputs(inputs)
+    if words.output is None:
+        raise UserError(f"features: no -o; write {COMMANDS['features'].usage}")
+    output = _check_output(words.output, ".npz", ".csv")
+
+    def run() -> int:
+        from jtl import answers, build  # start JAX
+
+        found = build.backbone(config)
+        return answers.features(found, inputs, output, text=config.data.text_column)
+
+    return run
+
+
+def _export(words: Words) -> Callable[[], int]:
+    place = _finished(words.places[0])
+    if words.output is None:
+        raise UserError(f"export: no -o; write {COMMANDS['export'].usage}")
+    folder = words.output
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"export: {folder} is there already; give a new folder")
+
+    def run() -> int:
+        from jtl import export  # starts JAX
+
+        return export.export(place, folder)
+
+    return run
+
+
+def _convert(words: Words) -> Callable[[], int]:
+    source, file = map(Path, words.places)
+    if not source.is_file():
+        raise UserError(f"convert: no file {source}; name a file of weights")
+    _check_output(file, ".safetensors")
+    if file.exists() and file.samefile(source):
+        raise UserError(f"convert: {file} is the file that is read; give the new one another name")
+    if words.architecture and words.architecture not in TIMM:
+        raise UserError(
+            f"{ARCHITECTURE}: jtl has no {words.architecture!r}; "
+            f"{nearest(words.architecture, TIMM)}"
+        )
+
+    def run() -> int:
+        from jtl.models.pretrained.convert import convert  # needs NumPy
+
+        print(convert(source, file, architecture=words.architecture))
+        return 0
+
+    return run
+
+
+def _finished(name: str) -> Path:
+    """The folder of a finished run, or the file of its model."""
+    place = Path(name).expanduser()
+    if not place.is_file() and not (place / registry.MODEL).is_file():
+        raise UserError(f"no finished run in {name}; train it first, or give its workdir")
+    return place
+
+
+def _check_inputs(names: Sequence[str]) -> None:
+    if not any(name == "-" or Path(name).expanduser().exists() for name in names):
+        raise UserError(f"there is no file or folder {' or '.join(names)}; name what is to be read")
+
+
+def _check_output(file: Path, *suffixes: str) -> Path:
+    if file.suffix not in suffixes:
+        raise UserError(f"{file}: the name of what is written ends in {' or '.join(suffixes)}")
+    if file.is_dir() or not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
+        raise UserError(f"{file}: no file can be written there; name one in a folder that exists")
+    return file
+
+
+COMMANDS: Mapping[str, Command] = {
+    "predict": Command(
+        "jtl predict WORKDIR INPUT ... [-o FILE.csv|FILE.jsonl]", (OUTPUT,), _predict, 2
+    ),
+    "features": Command(
+        "jtl features BACKBONE INPUT ... -o FILE.npz|FILE.csv", (OUTPUT, SETTING), _features, 2
+    ),
+    "export": Command("jtl export WORKDIR -o DIR", (OUTPUT,), _export, 1, 1),
+    "convert": Command(
+        "jtl convert WEIGHTS.pth FILE.safetensors [--architecture NAME]",
+        (ARCHITECTURE,),
+        _convert,
+        2,
+        2,
+    ),
+}
+"""By their names."""

@@ -1,0 +1,48 @@
+"""A model that was trained on texts, in use."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import word_tokenizer
+
+import jtl
+from jtl import trained
+from jtl.data.texts import tokens
+from jtl.models import bert, families, heads, saved
+from jtl.models.chain import chain, prefixed
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> trained.Trained:
+    """A small network at random, read from its file."""
+    shape = bert.Shape(
+        width=8, layers=1, heads=2, hidden=8, vocabulary=len(word_tokenizer.WORDS), positions=64
+    )
+    found = families.backbone("it", "bert", shape, word_tokenizer.tokenization(longest=64))
+    blocks = (*prefixed("backbone", found.blocks()), ("head", heads.head(8, 2)))
+    params, _ = jax.jit(chain(blocks).init)(jax.random.key(0))
+    columns = {"text": "review", "label": "stars"}
+    saved.write(tmp_path, params, {}, found, ["dull", "fine"], columns=columns)
+    return jtl.load(tmp_path)
+
+
+def test_texts_are_told_apart_whatever_stands_beside_them(model: trained.Trained) -> None:
+    texts = ["good film", "a very bad film", "good " * 30]
+    together = model.predict(texts)
+    assert together.probabilities.shape == (3, 2) and together.features.shape == (3, 8)
+    assert np.ptp(together.probabilities[:, 0]) > 1e-3
+    rows, _ = tokens(texts, word_tokenizer.tokenization(longest=64))
+    function = trained.outputs_of(model.whole.blocks)
+    expected, _ = function(model.whole.weights, rows)
+    np.testing.assert_allclose(together.probabilities, expected, atol=1e-6)
+    alone = model.predict(texts[:1])
+    np.testing.assert_allclose(alone.probabilities[0], together.probabilities[0], atol=1e-6)
+
+
+def test_the_column_of_texts_is_that_of_training(model: trained.Trained, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("stars,text,review\n1,no,good film\n2,no,bad\n")
+    found, expected = model.predict(table), model.predict(["good film", "bad"])
+    np.testing.assert_array_equal(found.probabilities, expected.probabilities)
