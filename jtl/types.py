@@ -88,9 +88,11 @@ class Sound:
 
     Attributes:
       shape: of one: (samples,), or (frames, bands); 0 is any number.
+      longest: the most samples or frames; 0 is any number.
     """
 
     shape: tuple[int, ...]
+    longest: int = 0
 
 
 Wanted = Preprocess | Tokenization | Sound

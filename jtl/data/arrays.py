@@ -1,6 +1,7 @@
 """``arrays:FILE.npz``: arrays that the user made.
 
-``inputs``: images, uint8 [examples, height, width, channels], or vectors [examples, features].
+``inputs``: images, uint8 [examples, height, width, channels]; vectors [examples, features]; or
+sounds, waves of 16 kHz [examples, samples] or log-mel spectrograms [examples, frames, bands].
 Optional: ``labels`` [examples], integers; ``classes``, their names; ``identities`` [examples], for
 what must not be torn apart by a split; ``split`` [examples], "train" or "test".
 """
@@ -15,9 +16,10 @@ import numpy as np
 from jtl.data.examples import Examples
 from jtl.data.preprocess import changes, of_images, resize_array
 from jtl.errors import UserError, nearest
-from jtl.types import Wanted
+from jtl.types import Sound, Wanted
 
 KEYS = ("inputs", "labels", "classes", "identities", "split")
+_ONE = {"vectors": "features", "sounds": "samples"}
 
 
 def load(argument: str, wanted: Wanted | None) -> Examples:
@@ -48,18 +50,21 @@ def load(argument: str, wanted: Wanted | None) -> Examples:
 def fitted(
     name: str, inputs: np.ndarray, wanted: Wanted | None
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Images or vectors as a backbone wants them, and what had to be done to them.
+    """Images, vectors or sounds as a backbone wants them, and what had to be done to them.
 
     Args:
       name: of the inputs, for messages.
-      inputs: images, uint8 [examples, height, width, channels] or without channels, or vectors.
+      inputs: images, uint8 [examples, height, width, channels] or without channels, vectors, or
+        sounds.
       wanted: by the backbone; None where it takes vectors.
 
     Raises:
       UserError: they are not what the backbone takes.
     """
     if wanted is None:
-        return _vectors(name, inputs)
+        return _numbers(name, inputs, "vectors", (0,)), ()
+    if isinstance(wanted, Sound):
+        return _sounds(name, inputs, wanted)
     preprocess = of_images(name, wanted)
     images, notes = _images(name, inputs)
     return resize_array(images, preprocess), notes + changes(images.shape, preprocess)
@@ -107,23 +112,41 @@ def _check_lengths(name: str, arrays: Mapping[str, np.ndarray]) -> None:
             )
 
 
-def _vectors(name: str, inputs: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Vectors as float32, all of them finite."""
-    if inputs.ndim != 2 or inputs.dtype.kind not in "fiub":
+def _numbers(name: str, inputs: np.ndarray, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Vectors or sounds as float32, all numbers finite; ``shape`` is of one, 0 any number."""
+    fits = inputs.ndim == 1 + len(shape) and all(
+        wanted in (0, found) for wanted, found in zip(shape, inputs.shape[1:], strict=True)
+    )
+    if not fits or inputs.dtype.kind not in "fiub":
+        one = f"frames, {shape[1]}" if len(shape) == 2 else _ONE[kind]
         raise UserError(
             f"{name}: 'inputs' is {inputs.dtype} of shape {inputs.shape}, but this backbone takes "
-            "vectors: numbers of shape [examples, features]"
+            f"{kind}: numbers of shape [examples, {one}]"
         )
     with np.errstate(over="ignore"):  # what overflows is reported below
-        vectors = inputs.astype(np.float32)
-    bad = np.argwhere(~np.isfinite(vectors))
+        numbers = inputs.astype(np.float32)
+    bad = np.argwhere(~np.isfinite(numbers))
     if len(bad):
-        row, column = (int(i) for i in bad[0])
+        place = tuple(bad[0].tolist())
         raise UserError(
-            f"{name}: inputs[{row}, {column}] is {inputs[row, column]} ({len(bad)} values are not "
+            f"{name}: inputs{list(place)} is {inputs[place]} ({len(bad)} values are not "
             "finite in float32); remove or fill them"
         )
-    return vectors, ()
+    return numbers
+
+
+def _sounds(name: str, inputs: np.ndarray, wanted: Sound) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Sounds of one length; waves are brought to mean 0 and variance 1, as wav2vec 2.0 has them."""
+    sounds = _numbers(name, inputs, "sounds", wanted.shape)
+    if 0 < wanted.longest < sounds.shape[1]:
+        raise UserError(
+            f"{name}: sounds have {sounds.shape[1]} frames, and this backbone takes "
+            f"{wanted.longest} at most; cut them"
+        )
+    if sounds.ndim > 2:
+        return sounds, ()
+    mean, variance = sounds.mean(1, keepdims=True), sounds.var(1, keepdims=True)
+    return (sounds - mean) / np.sqrt(variance + 1e-7), ("sounds were brought to variance 1",)
 
 
 def _images(name: str, inputs: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:

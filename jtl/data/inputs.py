@@ -17,7 +17,7 @@ from jtl.data import arrays, images, tables
 from jtl.data.preprocess import TAKEN, of_images
 from jtl.data.texts import tokens
 from jtl.errors import UserError
-from jtl.types import Preprocess, Tokenization, Wanted
+from jtl.types import Preprocess, Sound, Tokenization, Wanted
 
 CHUNK, TEXTS = 128, 2048
 """How many inputs, and how many texts, are read at a time."""
@@ -288,5 +288,6 @@ READERS: dict[type, dict[str, Reader]] = {
     Preprocess: dict.fromkeys(images.SUFFIXES, _image) | {".npz": _archive},
     Tokenization: {".txt": _lines} | _TABLES,
     type(None): {".npz": _archive} | _TABLES,
+    Sound: {".npz": _archive},
 }
 """How the inputs of a model that wants them so are read, by the suffix of the file."""

@@ -154,6 +154,6 @@ def test_a_program_hands_over_images_of_every_kind(place: Path) -> None:
         inputs.given(array, IMAGES)
 
 
-def test_a_model_of_sounds_reads_no_files(place: Path) -> None:
+def test_a_model_of_sounds_reads_archives_alone(place: Path) -> None:
     _, unread = inputs.named(["photos"], Taken(Sound((0,)), 8))
-    assert unread == ["photos: this model takes sounds, which jtl cannot read from files"]
+    assert unread == ["photos: holds no file that this model takes (.npz)"]

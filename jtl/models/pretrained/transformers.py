@@ -88,7 +88,7 @@ def _whisper(files: Files, config: Config, pooling: str) -> Described:
         hidden=config["encoder_ffn_dim"],
         positions=config["max_source_positions"],
     )
-    return Described("whisper", shape, Sound((0, shape.bands)), whisper.TABLE)
+    return Described("whisper", shape, Sound((0, shape.bands), 2 * shape.positions), whisper.TABLE)
 
 
 def _wav2vec2(files: Files, config: Config, pooling: str) -> Described:
