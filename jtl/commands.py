@@ -62,7 +62,8 @@ def work(argv: Sequence[str]) -> Callable[[], int]:
     words = _parse(name, rest)
     count, most = len(words.places), command.most
     if count < command.least or (most is not None and count > most):
-        raise UserError(f"{name}: {count} names after it; write {command.usage}")
+        needed = "more" if count < command.least else "fewer"
+        raise UserError(f"{name} takes {needed} names; write {command.usage}")
     return command.work(words)
 
 

@@ -13,7 +13,7 @@ from jtl import cli, commands, registry
 
 # The words of a command, and what the message has to name.
 MISTAKES = {
-    "no inputs": ("predict run", "predict: 1 names after it; write jtl predict WORKDIR INPUT ..."),
+    "no inputs": ("predict run", "predict takes more names; write jtl predict WORKDIR INPUT ..."),
     "no run": ("predict nowhere photo.png", "no finished run in nowhere; train it first"),
     "a run that is not finished": ("predict empty photo.png", "no finished run in empty"),
     "inputs that are not there": ("predict run a.png b.png", "no file or folder a.png or b.png"),
@@ -50,7 +50,7 @@ MISTAKES = {
     ),
     "an export without a place": ("export run", "export: no -o; write jtl export WORKDIR -o DIR"),
     "an export into a folder of others": ("export run -o run", "run is there already; give a new"),
-    "an export of two": ("export run run -o out", "export: 2 names after it; write jtl export"),
+    "an export of two": ("export run run -o out", "export takes fewer names; write jtl export"),
     "weights that are not there": ("convert a.pth b.safetensors", "convert: no file a.pth"),
     "weights of another format": ("convert photo.png b.pth", "ends in .safetensors"),
     "weights onto themselves": ("convert w.safetensors w.safetensors", "the file that is read"),
