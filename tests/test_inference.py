@@ -53,7 +53,5 @@ def test_a_padding_token_inside_a_text_ends_nothing() -> None:
 @pytest.mark.parametrize("longest", [8, *LENGTHS, 700])
 def test_no_token_is_lost_at_any_length(longest: int) -> None:
     lengths = [longest, max(1, longest - 1), 1]
-    counts = in_batches(
-        lambda batch: (batch != PADDING).sum(1), texts(lengths), padding=PADDING
-    )
+    counts = in_batches(lambda batch: (batch != PADDING).sum(1), texts(lengths), padding=PADDING)
     assert counts.tolist() == lengths

@@ -110,7 +110,8 @@ def given(inputs: Any, taken: Taken) -> list[Item]:
     """
     if isinstance(inputs, str | os.PathLike | Image.Image):
         inputs = [inputs]
-    if taken.wanted and isinstance(inputs, np.ndarray) and inputs.shape[2:] in ((3,), (4,)):
+    pictures = isinstance(taken.wanted, Preprocess) and isinstance(inputs, np.ndarray)
+    if pictures and inputs.shape[2:] in ((3,), (4,)):
         raise UserError(
             f"inputs: an array of shape {inputs.shape} is one image, or images without channels "
             f"that are {inputs.shape[2]} pixels wide; give several as one array, or [image]"

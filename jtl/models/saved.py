@@ -82,6 +82,23 @@ def write(
     The file also names the architecture of the backbone, the classes and, where the run was trained
     on a table, its columns, so that nothing else is needed to use it.
     """
+    size = found.wanted.size if isinstance(found.wanted, Preprocess) else 0
+    said = _network(found.architecture, size, found.settings) | {"classes": list(classes)}
+    said |= {"columns": dict(columns)} if columns else {}
+    file = folder / registry.MODEL
+    temporary = folder / f".{file.name}.{os.getpid()}.tmp"
+    temporary.write_bytes(_bytes(params, stats, said))
+    temporary.replace(file)
+    return file
+
+
+def _network(architecture: str, size: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the arrays are of."""
+    said = {"architecture": architecture, "image_size": size}
+    return said | ({"settings": dict(settings)} if settings else {})
+
+
+def _bytes(params: Params, stats: Stats, said: Mapping[str, Any]) -> bytes:
     from safetensors.numpy import save  # only runs that end need it
 
     tensors = {
@@ -89,17 +106,15 @@ def write(
         for kind, tree in (("params", params), ("stats", stats))
         for path, leaf in partition.walk(tree)
     }
-    size = found.wanted.size if isinstance(found.wanted, Preprocess) else 0
-    said = {"architecture": found.architecture, "image_size": size, "classes": list(classes)}
-    said |= {"settings": dict(found.settings)} if found.settings else {}
-    said |= {"columns": dict(columns)} if columns else {}
     # One key: safetensors writes several in any order, and equal models are to be equal files.
-    origin = json.dumps(said)
-    file = folder / registry.MODEL
-    temporary = folder / f".{file.name}.{os.getpid()}.tmp"
-    temporary.write_bytes(save(tensors, {ORIGIN: origin}))
-    temporary.replace(file)
-    return file
+    return save(tensors, {ORIGIN: json.dumps(said)})
+
+
+def _salt(model: Saved) -> int:
+    """A number that equal networks share, whatever their classes are called."""
+    said = _network(model.architecture, model.image_size, model.settings)
+    content = _bytes(model.params, model.stats, said)
+    return int(hashlib.sha256(content).hexdigest()[:8], 16)
 
 
 def find(place: Path) -> Path:
@@ -183,7 +198,7 @@ def backbone(folder: str, *, image_size: int = 0, pooling: str = "") -> Backbone
         weights=given,
         origin=f"run:{folder}",
         sha256=model.sha256,
-        salt=int(model.sha256[:8], 16),
+        salt=_salt(model),
         head=None if "bottleneck" in model.params else model.params.get("head"),
     )
 

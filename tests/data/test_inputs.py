@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import word_tokenizer
+import small_sentences
 from PIL import Image
 
 from jtl.data import inputs
@@ -15,7 +15,7 @@ from jtl.types import Preprocess, Sound
 
 GREY = Preprocess(4, 1, (0.0,), (1.0,))
 IMAGES, VECTORS = Taken(GREY, 8), Taken(None, 2)
-TEXTS = Taken(word_tokenizer.tokenization(), 8)
+TEXTS = Taken(small_sentences.tokenization(), 8)
 
 
 def read(words: list[str], taken: Taken) -> tuple[dict[str, np.ndarray], list[str]]:

@@ -53,6 +53,20 @@ def test_equal_models_are_equal_files(tmp_path):
     assert len(files) == 1
 
 
+def test_what_classes_are_called_changes_no_random_number(tmp_path):
+    salts = []
+    for number, (classes, bias) in enumerate(
+        ((CLASSES, 0.0), (("x", "y", "z"), 0.0), (CLASSES, 1.0))
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        params, _ = chain(digits().blocks()).init(jax.random.key(1))
+        head = {"bias": np.full(3, bias, np.float32)}
+        saved.write(folder, {"backbone": params, "head": head}, {}, digits(), classes)
+        salts.append(saved.backbone(str(folder)).salt)
+    assert salts[0] == salts[1] != salts[2]
+
+
 def test_a_backbone_comes_from_a_finished_run_and_says_what_it_took(tmp_path, capsys):
     params = leave_run(tmp_path / "run")
     found = saved.backbone(str(tmp_path / "run"))

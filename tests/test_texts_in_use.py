@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-import word_tokenizer
+import small_sentences
 
 import jtl
 from jtl import trained
@@ -18,9 +18,9 @@ from jtl.models.chain import chain, prefixed
 def model(tmp_path: Path) -> trained.Trained:
     """A small network at random, read from its file."""
     shape = bert.Shape(
-        width=8, layers=1, heads=2, hidden=8, vocabulary=len(word_tokenizer.WORDS), positions=64
+        width=8, layers=1, heads=2, hidden=8, vocabulary=len(small_sentences.WORDS), positions=64
     )
-    found = families.backbone("it", "bert", shape, word_tokenizer.tokenization(longest=64))
+    found = families.backbone("it", "bert", shape, small_sentences.tokenization(longest=64))
     blocks = (*prefixed("backbone", found.blocks()), ("head", heads.head(8, 2)))
     params, _ = jax.jit(chain(blocks).init)(jax.random.key(0))
     columns = {"text": "review", "label": "stars"}
@@ -33,7 +33,7 @@ def test_texts_are_told_apart_whatever_stands_beside_them(model: trained.Trained
     together = model.predict(texts)
     assert together.probabilities.shape == (3, 2) and together.features.shape == (3, 8)
     assert np.ptp(together.probabilities[:, 0]) > 1e-3
-    rows, _ = tokens(texts, word_tokenizer.tokenization(longest=64))
+    rows, _ = tokens(texts, small_sentences.tokenization(longest=64))
     function = trained.outputs_of(model.whole.blocks)
     expected, _ = function(model.whole.weights, rows)
     np.testing.assert_allclose(together.probabilities, expected, atol=1e-6)
