@@ -12,15 +12,15 @@ from jtl.configuration import like
 
 
 def get_config(pair: str = "amazon-film") -> ConfigDict:
-    """Leaves of rank 8 beside the queries and values of every layer, and a linear head."""
+    """Leaves of rank 8 beside the queries and values of the upper half, and a linear head."""
     config = like(__file__, "sentiment_probe.py", pair)
-    config.model.max_tokens = 64  # the rest of one text in a hundred is cut
+    config.model.max_tokens = 48  # the rest of one text in twenty is cut
     config.model.lora.rank = 8
     config.model.lora.alpha = 16.0
-    config.model.lora.on = "backbone/layer.*/attention/(query|value)/kernel"
+    config.model.lora.on = "backbone/layer[456]/attention/(query|value)/kernel"
     config.partition = ((".*_lora_[ab]", "slow"), ("head/.*", "train"), (".*", "freeze"))
     config.optimizer.groups.slow = 0.1
     config.batch_size = 32
-    config.steps = 300
+    config.steps = 200
     config.eval_every = config.checkpoint_every = 100
     return config
