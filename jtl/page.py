@@ -145,17 +145,17 @@ def _mistakes(run: Run, predicted: Mapping[str, Predictions]) -> dict[str, Table
     examples, probabilities = getattr(run.domains, split), predicted[split].probabilities
     if _is_image(examples.inputs[0]):
         return {}
-    rows = []
-    for index in plots.worst_mistakes(probabilities, examples.labels)[:WORST]:
-        said, is_so = (
-            examples.classes[int(c)]
-            for c in (probabilities[index].argmax(), examples.labels[index])
+    rows = [
+        (
+            examples.names[index],
+            examples.classes[examples.labels[index]],
+            examples.classes[probabilities[index].argmax()],
+            f"{100 * probabilities[index].max():.0f}\u00a0%",
         )
-        rows.append(
-            (examples.names[index], f"{said} {100 * probabilities[index].max():.0f} %", is_so)
-        )
+        for index in plots.worst_mistakes(probabilities, examples.labels)[:WORST]
+    ]
     heading = f"Worst mistakes on {split.replace('_', ' ')} examples"
-    return {heading: (("Example", "Taken for", "Is"), rows)} if rows else {}
+    return {heading: (("Example", "Is", "Taken for", "Confidence"), rows)} if rows else {}
 
 
 def _is_image(example: np.ndarray) -> bool:
