@@ -80,9 +80,11 @@ def protocol(run: Run, step: int) -> list[str]:
     if run.oracle:
         said.append("This is an oracle: it was trained on labels of the target.")
     elif run.domains.target_train is not None:
+        adapted = catalogue.METHODS[run.config.method.name].target
+        saw = "the target's examples without their labels" if adapted else "none of the target"
         said.append(
-            "Training saw the target's examples without their labels; those of its test examples "
-            "were read for the numbers and pictures of the report and for nothing else."
+            f"Training saw {saw}; labels of its test examples were read for the numbers and "
+            "pictures of the report and for nothing else."
         )
     keep = run.config.keep
     if keep.model == "latest":

@@ -26,7 +26,10 @@ def examples(labels: list[int] | None) -> Examples:
 def ended(folder: Path = Path(), *, target: Examples | None = None, **changes: Any) -> Any:
     """A run that has come to its end, as far as its last words need it."""
     sets = SimpleNamespace(
-        source_train=examples([0, 1, 1]), source_test=examples([0, 0, 1]), target_test=target
+        source_train=examples([0, 1, 1]),
+        source_test=examples([0, 0, 1]),
+        target_train=target,
+        target_test=target,
     )
     settings = {"method": "dann", "oracle": False, "weights": None} | changes
     return SimpleNamespace(
@@ -35,7 +38,9 @@ def ended(folder: Path = Path(), *, target: Examples | None = None, **changes: A
         domains=sets,
         oracle=settings["oracle"],
         net=SimpleNamespace(backbone=SimpleNamespace(weights=settings["weights"])),
-        config=SimpleNamespace(method=SimpleNamespace(name=settings["method"])),
+        config=SimpleNamespace(
+            method=SimpleNamespace(name=settings["method"]), keep=SimpleNamespace(model="latest")
+        ),
     )
 
 
@@ -72,3 +77,18 @@ def test_every_test_example_has_a_prediction_with_its_label_where_that_is_known(
 )
 def test_a_report_says_what_its_accuracy_can_be_compared_with(run: Any, says: str) -> None:
     assert says in page.remark(run)
+
+
+@pytest.mark.parametrize(
+    ("run", "says"),
+    [
+        (ended(target=examples(None)), "Training saw the target's examples without their labels"),
+        (ended(target=examples(None), method="supervised"), "Training saw none of the target;"),
+        (ended(target=examples([0, 1, 1]), oracle=True), "it was trained on labels of the target"),
+        (ended(), "The model is that of the last step"),
+    ],
+)
+def test_a_report_says_who_saw_what(run: Any, says: str) -> None:
+    said = page.protocol(run, 1)
+    assert any(says in line for line in said)
+    assert len(said) == 2 + (run.domains.target_train is not None)
