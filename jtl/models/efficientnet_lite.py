@@ -21,8 +21,9 @@ from jtl.errors import UserError
 from jtl.models import heads
 from jtl.models.adapter import from_nnx
 from jtl.models.backbone import Backbone, image_side
+from jtl.models.batch_norm import normed
 from jtl.models.chain import Blocks, chain
-from jtl.models.layers import Conv, Depthwise, Images, Pointwise, normed
+from jtl.models.layers import Conv, Depthwise, Images, Pointwise
 from jtl.models.torch_file import read_state_dict
 from jtl.models.weights import Rule, as_is, dense, import_weights, kernel
 from jtl.types import Array, Params, Preprocess, Stats

@@ -253,12 +253,3 @@ class Dense(nnx.Linear):
 def _times(kernel: nnx.Param, factor: Array | None) -> jax.Array:
     """A kernel with each of its outputs times a factor."""
     return kernel[...] if factor is None else kernel * lifted(factor, kernel.ndim)
-
-
-def normed(conv: Conv | Depthwise | Pointwise, norm: nnx.Module, x: Images) -> Images:
-    """``norm(conv(x))``; a batch norm on stored statistics is folded into the convolution."""
-    if isinstance(norm, nnx.BatchNorm) and norm.use_running_average:
-        assert norm.scale is not None and norm.bias is not None  # jtl has no batch norm without
-        factor = norm.scale * lax.rsqrt(norm.var[...] + norm.epsilon)
-        return conv(x, factor) + lifted(norm.bias - norm.mean * factor, x.ndim)
-    return norm(conv(x))
