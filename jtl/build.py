@@ -22,6 +22,7 @@ from jtl.features import below, frozen_blocks
 from jtl.models import heads, lora
 from jtl.models.backbone import Backbone
 from jtl.models.chain import Blocks, prefixed
+from jtl.models.compute import computed
 from jtl.network import Network, Start
 from jtl.step import Recipe, Training, make_training
 from jtl.types import Batch, Labelled, Method, Params, Unlabelled
@@ -36,10 +37,12 @@ class Stage:
 
 
 def backbone(config: ConfigDict) -> Backbone:
-    """The backbone that ``model.backbone`` names."""
-    kind, name = registry.split("backbone", config.model.backbone, "model.backbone")
+    """The backbone that ``model.backbone`` names, computed as the config says."""
+    model = config.model
+    kind, name = registry.split("backbone", model.backbone, "model.backbone")
     load = registry.resolve("backbone", kind)
-    return load(name, image_size=config.model.image_size, pooling=config.model.pooling)
+    found = load(name, image_size=model.image_size, pooling=model.pooling)
+    return computed(found, bfloat16=model.compute == "bfloat16", remat=model.remat)
 
 
 def domains(config: ConfigDict, found: Backbone) -> Domains:

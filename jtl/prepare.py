@@ -61,7 +61,7 @@ def prepare(config: ConfigDict, folder: Path, shared: Shared | None = None) -> R
     """Loads the data and the backbone, and runs the frozen part of the model once."""
     shared = shared or Shared()
     model, data = config.model, config.data
-    backbone = model.backbone, model.image_size
+    backbone = model.backbone, model.image_size, model.pooling, model.compute, model.remat
     found = shared(lambda: build.backbone(config), "backbone", *backbone)
     parts = data.source, data.target, data.test_fraction, data.split_seed
     domains = shared(lambda: _domains(config, found), "domains", *backbone, *parts)

@@ -23,7 +23,8 @@ def normed(conv: Conv | Depthwise | Pointwise, norm: nnx.Module, x: Images) -> I
     if isinstance(norm, nnx.BatchNorm) and norm.use_running_average:
         assert norm.scale is not None and norm.bias is not None  # jtl has no batch norm without
         factor = norm.scale * lax.rsqrt(norm.var[...] + norm.epsilon)
-        return conv(x, factor) + lifted(norm.bias - norm.mean * factor, x.ndim)
+        y = conv(x, factor)
+        return y + lifted(norm.bias - norm.mean * factor, x.ndim).astype(y.dtype)
     if isinstance(norm, nnx.BatchNorm):
         return by_batch(norm, conv(x))
     return norm(conv(x))

@@ -206,7 +206,7 @@ class Conv(nnx.Module):
 
     def __call__(self, x: Images, factor: Array | None = None) -> Images:
         """[B, H, W, I] -> [B, ceil(H/stride), ceil(W/stride), O], each channel times a factor."""
-        return convolve(x, _times(self.kernel, factor), self.stride, self.padding)
+        return convolve(*_ready(x, self.kernel, factor), self.stride, self.padding)
 
 
 class Depthwise(nnx.Module):
@@ -226,7 +226,7 @@ class Depthwise(nnx.Module):
 
     def __call__(self, x: Images, factor: Array | None = None) -> Images:
         """[B, H, W, C] -> [B, ceil(H/stride), ceil(W/stride), C], each channel times a factor."""
-        return depthwise(x, _times(self.kernel, factor), self.stride, self.padding)
+        return depthwise(*_ready(x, self.kernel, factor), self.stride, self.padding)
 
 
 class Pointwise(nnx.Module):
@@ -238,7 +238,7 @@ class Pointwise(nnx.Module):
 
     def __call__(self, x: Images, factor: Array | None = None) -> Images:
         """[B, H, W, I] -> [B, ceil(H/stride), ceil(W/stride), O], each channel times a factor."""
-        return product(x[:, :: self.stride, :: self.stride], _times(self.kernel, factor))
+        return product(*_ready(x[:, :: self.stride, :: self.stride], self.kernel, factor))
 
 
 class Dense(nnx.Linear):
@@ -250,6 +250,9 @@ class Dense(nnx.Linear):
         return rows.reshape(*inputs.shape[:-1], -1)
 
 
-def _times(kernel: nnx.Param, factor: Array | None) -> jax.Array:
-    """A kernel with each of its outputs times a factor."""
-    return kernel[...] if factor is None else kernel * lifted(factor, kernel.ndim)
+def _ready(x: Images, kernel: nnx.Param, factor: Array | None) -> tuple[Images, Kernel]:
+    """Images in the kernel's type, and the kernel with each of its outputs times a factor."""
+    value = kernel[...]
+    if factor is not None:
+        value = (value * lifted(factor, value.ndim)).astype(value.dtype)
+    return x.astype(value.dtype), value

@@ -111,7 +111,7 @@ def _over_time(
     groups: int = 1,
 ) -> jax.Array:
     return lax.conv_general_dilated(
-        x,
+        x.astype(kernel.dtype),
         kernel,
         (stride,),
         (edges,),
