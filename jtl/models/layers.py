@@ -60,7 +60,9 @@ def lifted(values: Array, ndim: int) -> jax.Array:
     return jnp.reshape(values, (1,) * (ndim - values.ndim) + values.shape)
 
 
-def product(x: Float[Array, "*rows inputs"], kernel: Float[Array, "inputs outputs"]) -> jax.Array:
+def product(
+    x: Float[jax.Array, "*rows inputs"], kernel: Float[jax.Array, "inputs outputs"]
+) -> jax.Array:
     """Each row times a matrix: [..., I] -> [..., O].
 
     As a product of two matrices, which it stays when a gradient is taken: of more axes, XLA would
@@ -244,7 +246,7 @@ class Pointwise(nnx.Module):
 class Dense(nnx.Linear):
     """A dense layer, as a :func:`product`."""
 
-    def __call__(self, inputs: Array, out_sharding: Any = None) -> jax.Array:
+    def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
         """[..., I] -> [..., O]."""
         rows = super().__call__(inputs.reshape(-1, inputs.shape[-1]), out_sharding)
         return rows.reshape(*inputs.shape[:-1], -1)
