@@ -75,7 +75,7 @@ class Runs:
         shapes = jax.eval_shape(chain(whole).init, jax.random.key(0))
         table = (*linear(r"own_head", "head/dense"), *table)
         params, stats = jax.device_put(import_weights(table, tensors, *shapes))
-        optimizer = optax.sgd(0.01, momentum=0.9)
+        optimizer = optax.sgd(0.001, momentum=0.9)
         self._state = params, stats, optimizer.init(params)
         self._forward = jax.jit(partial(_features, blocks))
         self._train = jax.jit(partial(_step, whole, optimizer), donate_argnums=0)

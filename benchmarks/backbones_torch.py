@@ -117,7 +117,7 @@ class Runs:
         else:
             self._forward, self._loss = backbone, self.trained
         self._optimizer = torch.optim.SGD(
-            self.trained.parameters(), lr=0.01, momentum=0.9, fused=True
+            self.trained.parameters(), lr=0.001, momentum=0.9, fused=True
         )
 
     def save(self, file: str) -> None:

@@ -164,15 +164,6 @@ def _shifted_gradients(
     x: Images, kernel: Kernel, upstream: Images, stride: int, padding: Padding
 ) -> tuple[Images, Kernel]:
     size = kernel.shape[0]
-    # Left to autodiff, the input's gradient is a sum of k*k padded images: 8 times slower than
-    # the same sum taken over shifted slices of the upstream gradient, spread out and padded once.
-    spread = [(0, 0, 0)]
-    for axis, out in zip(x.shape[1:3], upstream.shape[1:3], strict=True):
-        low = size - 1 - padding(axis, size, stride)[0]
-        spread.append((low, axis + size - 2 - low - stride * (out - 1), stride - 1))
-    dilated = lax.pad(upstream, jnp.zeros((), upstream.dtype), [*spread, (0, 0, 0)])
-    input_gradient = _weighted(_slices(dilated, size, 1), kernel[::-1, ::-1])
-
     # One reduction with k*k results reads the images once; k*k reductions read them k*k times.
     # Each example apart first, which XLA spreads over the cores and which rounds less.
     slices = _slices(_padded(x, size, stride, padding), size, stride)
@@ -184,7 +175,54 @@ def _shifted_gradients(
         lambda left, right: tuple(a + b for a, b in zip(left, right, strict=True)),
         (1, 2),
     )
-    return input_gradient, jnp.stack(sums).sum(1).reshape(kernel.shape)
+    return (
+        _input_gradient(x, kernel, upstream, stride, padding),
+        jnp.stack(sums).sum(1).reshape(kernel.shape),
+    )
+
+
+def _input_gradient(
+    x: Images, kernel: Kernel, upstream: Images, stride: int, padding: Padding
+) -> Images:
+    """Left to autodiff, a sum of k*k padded images: 8 times slower than shifted slices.
+
+    Pixels whose places leave the same remainders, divided by the stride, are seen by the same taps:
+    each such phase is a sum over its own taps alone, and the phases are put together at the end.
+    """
+    size, sides = kernel.shape[0], x.shape[1:3]
+    counts = [-(-side // stride) for side in sides]
+    edges = [(size, size + n - out) for n, out in zip(counts, upstream.shape[1:3], strict=True)]
+    padded = jnp.pad(upstream, ((0, 0), *edges, (0, 0)))
+    seen = [_seen_by(padding(side, size, stride)[0], size, stride) for side in sides]
+
+    def phase(rows: list[tuple[int, int]], columns: list[tuple[int, int]]) -> Images:
+        return reduce(
+            operator.add,
+            (
+                padded[:, row : row + counts[0], column : column + counts[1]]
+                * kernel[tap, other].reshape(1, 1, 1, -1)
+                for (tap, row), (other, column) in itertools.product(rows, columns)
+            ),
+        )
+
+    phases = jnp.stack([phase(*remainders) for remainders in itertools.product(*seen)], axis=3)
+    parts = phases.reshape(len(x), *counts, stride, stride, -1).transpose(0, 1, 3, 2, 4, 5)
+    whole = parts.reshape(len(x), counts[0] * stride, counts[1] * stride, -1)
+    return whole[:, : sides[0], : sides[1]]
+
+
+def _seen_by(before: int, size: int, stride: int) -> list[list[tuple[int, int]]]:
+    """For each remainder of a pixel's place: the taps that see it, and where they write.
+
+    That is the first place in the outputs, ``size`` of padding before them.
+    """
+    return [
+        [
+            (tap, (remainder + before - tap) // stride + size)
+            for tap in reversed(range((remainder + before) % stride, size, stride))
+        ]
+        for remainder in range(stride)
+    ]
 
 
 _init = nnx.initializers.he_normal()
