@@ -23,7 +23,7 @@ from turns import Peer, processor, quartiles, take_turns
 HERE = Path(__file__).resolve().parent
 FEATURES, LOSSES = 1e-4, 1e-3
 """Largest relative differences: of features, and of the losses of the first steps."""
-CHECKED = 3
+CHECKED = 2
 """Those steps."""
 
 
