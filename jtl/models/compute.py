@@ -46,7 +46,7 @@ def in_bfloat16(model: Model) -> Model:
     def apply(
         params: Params, stats: Stats, inputs: Any, *, train: Train, rng: jax.Array | None
     ) -> tuple[Any, Stats]:
-        # Statistics stay as they are: a tenth of a step would be lost between two numbers.
+        # Statistics stay as they are: in bfloat16 a running mean does not move by small steps.
         rounded = _cast((params, inputs), jnp.bfloat16)
         outputs, stats = model.apply(rounded[0], stats, rounded[1], train=train, rng=rng)
         return _cast(outputs, jnp.float32), stats
