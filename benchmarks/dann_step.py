@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 import dann_jtl
 import jax
 import numpy as np
+from turns import processor, quartiles
 
 from jtl import sharding
 
@@ -110,12 +111,6 @@ def take_turns(runs: dict[str, Run], *, steps: int, rounds: int) -> dict[str, li
             if not np.isfinite(losses).all():
                 sys.exit(f"{name}: a loss is not finite in round {index}")
     return seconds
-
-
-def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """First quartile, median and third quartile."""
-    low, middle, high = np.percentile(values, [25, 50, 75])
-    return float(low), float(middle), float(high)
 
 
 def speeds(seconds: dict[str, list[float]], examples: int) -> dict[str, Any]:
@@ -209,14 +204,8 @@ def table(result: dict[str, Any]) -> str:
 
 
 def _machine(ours: dann_jtl.Training) -> str:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    cpu = platform.processor() or platform.machine()
-    information = Path("/proc/cpuinfo")
-    for line in information.read_text().splitlines() if information.exists() else ():
-        if line.startswith("model name"):
-            cpu = line.partition(":")[2].strip()
     on_gpu = ours.devices.devices.flat[0].platform != "cpu"
-    return f"{sharding.describe()}, " * on_gpu + f"{cores} cores of {cpu}"
+    return f"{sharding.describe()}, " * on_gpu + processor()
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -1,16 +1,18 @@
 """jtl: transfer learning in JAX. Probe, fine-tune and adapt pretrained backbones."""
 
-import os
-from typing import TYPE_CHECKING
+import importlib
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jtl.trained import Trained
+    from jtl.models.torch_module import from_torch as from_torch
+    from jtl.trained import load as load
 
 __version__ = "0.1.0"
+_LATE = {"from_torch": "jtl.models.torch_module", "load": "jtl.trained"}
 
 
-def load(place: str | os.PathLike[str]) -> "Trained":
-    """The model of a finished run, ready to predict: see :func:`jtl.trained.load`."""
-    from jtl import trained  # late: it starts JAX, which takes seconds
-
-    return trained.load(place)
+def __getattr__(name: str) -> Any:
+    """Imports what starts JAX when it is asked for: a mistake in a command is told before."""
+    if name in _LATE:
+        return getattr(importlib.import_module(_LATE[name]), name)
+    raise AttributeError(f"module 'jtl' has no attribute {name!r}")

@@ -25,6 +25,7 @@ from jtl.models import heads, lora
 from jtl.models.backbone import Backbone, shortened
 from jtl.models.chain import Blocks, prefixed
 from jtl.models.columns import standardise
+from jtl.models.compute import computed
 from jtl.network import Network, Start
 from jtl.step import Recipe, Training, make_training
 from jtl.types import Batch, Labelled, Method, Params, Unlabelled
@@ -39,11 +40,13 @@ class Stage:
 
 
 def backbone(config: ConfigDict) -> Backbone:
-    """The backbone that ``model.backbone`` names."""
-    kind, name = registry.split("backbone", config.model.backbone, "model.backbone")
+    """The backbone that ``model.backbone`` names, computed as the config says."""
+    model = config.model
+    kind, name = registry.split("backbone", model.backbone, "model.backbone")
     load = registry.resolve("backbone", kind)
-    found = load(name, image_size=config.model.image_size, pooling=config.model.pooling)
-    return shortened(found, config.model.max_tokens) if config.model.max_tokens else found
+    found = load(name, image_size=model.image_size, pooling=model.pooling)
+    found = shortened(found, model.max_tokens) if model.max_tokens else found
+    return computed(found, bfloat16=model.compute == "bfloat16", remat=model.remat)
 
 
 def standardized(found: Backbone, data: Domains) -> Backbone:

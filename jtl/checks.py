@@ -23,6 +23,7 @@ CHOICES: Mapping[str, Collection[str]] = {
     "data.augment": registry.AUGMENTATIONS,
     "model.norm": registry.NORMS,
     "model.pooling": registry.POOLINGS,
+    "model.compute": registry.COMPUTE,
 }
 
 RANGES: Mapping[str, ranges.Range] = {
@@ -206,11 +207,18 @@ def _check_vectors(config: ConfigDict, width: str) -> None:
             f"model.backbone: features:{width} does not say how many features an example has; "
             "write features:64, say"
         )
-    for key, off in (("model.image_size", 0), ("model.max_tokens", 0), ("data.augment", "none")):
+    for key, off, what in (
+        ("model.image_size", 0, "images"),
+        ("model.max_tokens", 0, "texts"),
+        ("data.augment", "none", "images"),
+        ("model.compute", "float32", "backbones"),
+        ("model.remat", False, "backbones"),
+    ):
         section, _, leaf = key.partition(".")
         if config[section][leaf] != off:
-            kind = "texts" if leaf == "max_tokens" else "images"
-            raise UserError(f"{key}: is for {kind}, and features:{width} takes vectors; set {off}")
+            raise UserError(
+                f"{key}: is for {what}, and features:{width} takes vectors; set {str(off).lower()}"
+            )
 
 
 def _forms(kind: str) -> str:

@@ -71,7 +71,11 @@ def write_model(run: Run, state: TrainState) -> None:
     classes, data = run.domains.source_train.classes, run.config.data
     table = data.source.partition(":")[0] in registry.TABLES
     columns = {"text": data.text_column, "label": data.label_column} if table else None
-    saved.write(run.folder, plain, stats, run.net.backbone, classes, columns=columns)
+    saved.write(
+        *(run.folder, plain, stats, run.net.backbone, classes),
+        columns=columns,
+        compute=run.config.model.compute,
+    )
 
 
 def write_predictions(run: Run, predicted: Predicted) -> None:

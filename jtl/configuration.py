@@ -111,6 +111,11 @@ def _model() -> ConfigDict:
     model.standardize = False
     # How tokens become features: "class", "mean", "both" or "attention"; "" is the backbone's own.
     model.pooling = ""
+    # What the backbone computes in: "float32", or "bfloat16" on float32 parameters.
+    model.compute = "float32"
+    # Whether the backward pass computes the forward pass of each block of the backbone again, which
+    # costs time and saves memory.
+    model.remat = False
     # Low-rank leaves beside kernels (`jtl.models.lora`): their rank, 0 for none; the factor of what
     # they add, over the rank; and a pattern over the paths of the kernels.
     model.lora = ConfigDict(type_safe=False)

@@ -61,7 +61,10 @@ def prepare(config: ConfigDict, folder: Path, shared: Shared | None = None) -> R
     """Loads the data and the backbone, and runs the frozen part of the model once."""
     shared = shared or Shared()
     model, data = config.model, config.data
-    backbone = model.backbone, model.image_size, model.pooling, model.max_tokens
+    backbone = (
+        *(model.backbone, model.image_size, model.pooling, model.max_tokens),
+        *(model.compute, model.remat),
+    )
     found = shared(lambda: build.backbone(config), "backbone", *backbone)
     columns = data.text_column, data.label_column
     parts = data.source, data.target, data.test_fraction, data.split_seed, *columns

@@ -98,6 +98,8 @@ NORMS = ("layer", "batch")
 """``model.norm``: of the bottleneck."""
 POOLINGS = ("", "class", "mean", "both", "attention")
 """``model.pooling``, see :class:`jtl.models.pooling.Pool`."""
+COMPUTE = ("float32", "bfloat16")
+"""``model.compute``, see :mod:`jtl.models.compute`."""
 
 KINDS: Mapping[str, Mapping[str, str]] = {
     "method": {name: entry.place for name, entry in METHODS.items()},

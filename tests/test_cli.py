@@ -253,6 +253,10 @@ def test_a_mistake_on_the_command_line_is_one_line(
             "model.image_size: is for images, and features:8 takes vectors; set 0",
         ),
         (
+            ("model.backbone=features:8", "model.compute=bfloat16"),
+            "model.compute: is for backbones, and features:8 takes vectors; set float32",
+        ),
+        (
             ("method.name=supervised", "method.label_smoothing=1.5"),
             "method.label_smoothing is 1.5; it must be at least 0 and below 1",
         ),

@@ -39,8 +39,9 @@ def finished(config, folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def of_pictures(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on images with a bottleneck."""
+    """A run on images with a bottleneck, whose backbone computes in bfloat16."""
     made = runs.picture_config(data, steps=2, eval_every=2, checkpoint_every=2)
+    made.model.compute = "bfloat16"
     return finished(made, tmp_path_factory.mktemp("runs") / "pictures")
 
 

@@ -13,7 +13,7 @@ from flax import nnx
 
 from jtl.models.adapter import from_nnx
 from jtl.models.chain import Blocks
-from jtl.models.layers import Depthwise, Images, lifted
+from jtl.models.layers import Dense, Depthwise, Images, lifted
 from jtl.models.pixels import patches
 from jtl.models.weights import Rule, kernel, linear, norm, of_patches
 from jtl.types import Array
@@ -58,8 +58,8 @@ class _Block(nnx.Module):
         self.depthwise = Depthwise(width, 7, rngs=rngs)
         self.bias = nnx.Param(jnp.zeros(width))
         self.norm = _norm(width, rngs)
-        self.up = nnx.Linear(width, 4 * width, rngs=rngs)
-        self.down = nnx.Linear(4 * width, width, rngs=rngs)
+        self.up = Dense(width, 4 * width, rngs=rngs)
+        self.down = Dense(4 * width, width, rngs=rngs)
         if second:
             self.response_scale = nnx.Param(jnp.zeros(4 * width))
             self.response_bias = nnx.Param(jnp.zeros(4 * width))
@@ -83,7 +83,7 @@ class _Stage(nnx.Module):
         width, inputs = shape.widths[number], shape.widths[number - 1] if number else 3
         self.first, self.side = not number, 2 if number else 4
         self.norm = _norm(inputs if number else width, rngs)
-        self.patch = nnx.Linear(inputs * self.side**2, width, rngs=rngs)
+        self.patch = Dense(inputs * self.side**2, width, rngs=rngs)
         self.names = tuple(f"block{n}" for n in range(1, shape.depths[number] + 1))
         for name in self.names:
             setattr(self, name, _Block(width, shape.second, rngs))

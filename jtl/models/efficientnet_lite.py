@@ -21,6 +21,7 @@ from jtl.errors import UserError
 from jtl.models import heads
 from jtl.models.adapter import from_nnx
 from jtl.models.backbone import Backbone, image_side
+from jtl.models.batch_norm import normed
 from jtl.models.chain import Blocks, chain
 from jtl.models.layers import Conv, Depthwise, Images, Pointwise
 from jtl.models.torch_file import read_state_dict
@@ -118,7 +119,7 @@ class _Stem(nnx.Module):
     def __call__(self, x: Images, *, rng: jax.Array | None = None) -> Images:
         del rng
         x = (jnp.asarray(x, jnp.float32) - MEAN) / STD
-        return nnx.relu6(self.norm(self.conv(x)))
+        return nnx.relu6(normed(self.conv, self.norm, x))
 
 
 class _Block(nnx.Module):
@@ -137,9 +138,9 @@ class _Block(nnx.Module):
         self.project_norm = _norm(stage.width, rngs)
 
     def __call__(self, x: Images) -> Images:
-        y = nnx.relu6(self.expand_norm(self.expand(x))) if self.expands else x
-        y = nnx.relu6(self.depthwise_norm(self.depthwise(y)))
-        y = self.project_norm(self.project(y))
+        y = nnx.relu6(normed(self.expand, self.expand_norm, x)) if self.expands else x
+        y = nnx.relu6(normed(self.depthwise, self.depthwise_norm, y))
+        y = normed(self.project, self.project_norm, y)
         return x + y if self.residual else y
 
 
@@ -164,7 +165,7 @@ class _Top(nnx.Module):
 
     def __call__(self, x: Images, *, rng: jax.Array | None = None) -> Array:
         del rng
-        return nnx.relu6(self.norm(self.conv(x))).mean((1, 2))
+        return nnx.relu6(normed(self.conv, self.norm, x)).mean((1, 2))
 
 
 _PATHS = tuple(

@@ -13,8 +13,9 @@ import jax
 from flax import nnx
 
 from jtl.models.adapter import from_nnx
+from jtl.models.batch_norm import normed
 from jtl.models.chain import Blocks
-from jtl.models.layers import Conv, Depthwise, Images, Pointwise, even_padding, normed
+from jtl.models.layers import Conv, Depthwise, Images, Pointwise, even_padding
 from jtl.models.weights import Rule, dense, kernel, linear, norm
 from jtl.types import Array
 

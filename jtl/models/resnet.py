@@ -14,8 +14,9 @@ from jax import lax
 
 from jtl.models import pooling
 from jtl.models.adapter import from_nnx
+from jtl.models.batch_norm import normed
 from jtl.models.chain import Blocks
-from jtl.models.layers import Conv, Images, Pointwise, even_padding, normed
+from jtl.models.layers import Conv, Images, Pointwise, even_padding
 from jtl.models.max_pool import overlapping_max_pool
 from jtl.models.weights import Rule, dense, kernel, linear, norm
 

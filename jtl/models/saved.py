@@ -17,6 +17,7 @@ from jtl.models import families, heads, lora, zoo
 from jtl.models.backbone import Backbone
 from jtl.models.chain import Blocks, chain, prefixed
 from jtl.models.columns import standardise
+from jtl.models.compute import computed
 from jtl.types import Params, Preprocess, Stats
 
 ORIGIN = "jtl"
@@ -36,6 +37,7 @@ class Saved(NamedTuple):
       classes: their names, in the order of the head's outputs; empty in files of jtl that did not
         write them yet.
       columns: the names of those of a table that it was trained on, "text" and "label".
+      compute: the precision that its backbone computed in, ``model.compute``.
     """
 
     params: Params
@@ -46,6 +48,7 @@ class Saved(NamedTuple):
     settings: Mapping[str, Any] = {}
     classes: Sequence[str] = ()
     columns: Mapping[str, str] = {}
+    compute: str = "float32"
 
 
 class Whole(NamedTuple):
@@ -76,15 +79,17 @@ def write(
     classes: Sequence[str],
     *,
     columns: Mapping[str, str] | None = None,
+    compute: str = "float32",
 ) -> Path:
     """Writes ``params/...`` and ``stats/...``, atomically; returns the file.
 
-    The file also names the architecture of the backbone, the classes and, where the run was trained
-    on a table, its columns, so that nothing else is needed to use it.
+    The file also names the architecture of the backbone, its precision, the classes and, where the
+    run was trained on a table, its columns, so that nothing else is needed to use it.
     """
     size = found.wanted.size if isinstance(found.wanted, Preprocess) else 0
     said = _network(found.architecture, size, found.settings) | {"classes": list(classes)}
     said |= {"columns": dict(columns)} if columns else {}
+    said |= {"compute": compute} if compute != "float32" else {}
     file = folder / registry.MODEL
     temporary = folder / f".{file.name}.{os.getpid()}.tmp"
     temporary.write_bytes(_bytes(params, stats, said))
@@ -222,6 +227,7 @@ def whole(place: Path) -> Whole:
     dense = (layer or model.params["head"])["dense"]["kernel"]
     vectors = not model.architecture
     found = _of_vectors(model, len(dense)) if vectors else _rebuilt(model, str(place), 0)
+    found = computed(found, bfloat16=model.compute == "bfloat16", remat=False)
     blocks, width = prefixed("backbone", found.blocks()), found.width
     if layer:
         width = dense.shape[1]

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 
 from jtl.models.adapter import from_nnx
 from jtl.models.chain import Blocks
-from jtl.models.layers import Images
+from jtl.models.layers import Dense, Images
 from jtl.models.pixels import patches
 from jtl.models.transformer import Attention, Inner, Size
 from jtl.models.weights import Rule, dense, linear, norm, of_patches
@@ -68,7 +68,7 @@ def _norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
 
 class _Embed(nnx.Module):
     def __init__(self, shape: Shape, rngs: nnx.Rngs) -> None:
-        self.patch = nnx.Linear(shape.patch**2 * 3, shape.width, rngs=rngs)
+        self.patch = Dense(shape.patch**2 * 3, shape.width, rngs=rngs)
         self.norm = _norm(shape.width, rngs)
         self.side = shape.patch
 
@@ -137,7 +137,7 @@ class _Stage(nnx.Module):
         self.merges = bool(number)
         if number:
             self.norm = _norm(2 * width, rngs)
-            self.merge = nnx.Linear(2 * width, width, use_bias=False, rngs=rngs)
+            self.merge = Dense(2 * width, width, use_bias=False, rngs=rngs)
         grid = -(-shape.grid // 2**number)
         window = min(shape.window, grid)
         size = Size(width, shape.heads[number], 4 * width, EPSILON)

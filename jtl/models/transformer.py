@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Bool, Float
 
-from jtl.models.layers import lifted
+from jtl.models.layers import Dense, lifted
 from jtl.types import Array
 
 Tokens = Float[jax.Array, "examples tokens width"]
@@ -65,7 +65,7 @@ class Attention(nnx.Module):
     """Multi-head attention: each token is a mean of the values, weighted by query and keys."""
 
     def __init__(self, size: Size, rngs: nnx.Rngs) -> None:
-        linear = partial(nnx.Linear, size.width, size.width, rngs=rngs)
+        linear = partial(Dense, size.width, size.width, rngs=rngs)
         self.query, self.key = linear(), linear(use_bias=size.key_bias)
         self.value, self.output = linear(), linear()
         self.heads = size.heads
@@ -100,8 +100,8 @@ class Inner(nnx.Module):
     """Two dense layers with an activation between, on each token by itself."""
 
     def __init__(self, size: Size, rngs: nnx.Rngs) -> None:
-        self.up = nnx.Linear(size.width, size.hidden, rngs=rngs)
-        self.down = nnx.Linear(size.hidden, size.width, rngs=rngs)
+        self.up = Dense(size.width, size.hidden, rngs=rngs)
+        self.down = Dense(size.hidden, size.width, rngs=rngs)
         self.activation = ACTIVATIONS[size.activation]
 
     def __call__(self, x: Tokens) -> Tokens:

@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from jtl.models.adapter import from_nnx
 from jtl.models.chain import Blocks
-from jtl.models.layers import Images, lifted
+from jtl.models.layers import Dense, Images, lifted
 from jtl.models.pixels import patches
 from jtl.models.pooling import Pool, of_tokens
 from jtl.models.transformer import Before, Norm, Size, Tokens
@@ -96,7 +96,7 @@ def blocks(shape: Shape) -> Blocks:
 class _Embed(nnx.Module):
     def __init__(self, shape: Shape, rngs: nnx.Rngs) -> None:
         biased = not shape.norm_first
-        self.patch = nnx.Linear(shape.patch**2 * 3, shape.width, use_bias=biased, rngs=rngs)
+        self.patch = Dense(shape.patch**2 * 3, shape.width, use_bias=biased, rngs=rngs)
         draw = nnx.initializers.normal(0.02)
         self.own = int(shape.class_token and shape.placed)
         self.position = nnx.Param(draw(rngs.params(), (self.own + shape.grid**2, shape.width)))

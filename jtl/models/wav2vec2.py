@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from jtl.models.adapter import from_nnx
 from jtl.models.chain import Blocks
-from jtl.models.layers import lifted
+from jtl.models.layers import Dense, lifted
 from jtl.models.pooling import Pool, of_tokens
 from jtl.models.transformer import ACTIVATIONS, After, Before, Norm, Size, Tokens
 from jtl.models.weights import Rule, linear, norm
@@ -111,7 +111,7 @@ def _over_time(
     groups: int = 1,
 ) -> jax.Array:
     return lax.conv_general_dilated(
-        x,
+        x.astype(kernel.dtype),
         kernel,
         (stride,),
         (edges,),
@@ -142,7 +142,7 @@ class _Embed(nnx.Module):
     def __init__(self, shape: Shape, rngs: nnx.Rngs) -> None:
         inputs = shape.widths[-1]
         self.wave_norm = nnx.LayerNorm(inputs, epsilon=1e-5, rngs=rngs)
-        self.wave = nnx.Linear(inputs, shape.width, rngs=rngs)
+        self.wave = Dense(inputs, shape.width, rngs=rngs)
         # The kernel of the convolution, each of its taps normed (Salimans and Kingma, 2016).
         size = (shape.place_kernel, shape.width // shape.place_groups, shape.width)
         self.direction = nnx.Param(nnx.initializers.he_normal()(rngs.params(), size))

@@ -1,0 +1,137 @@
+"""Backbones as jtl runs and trains them, for ``backbones.py``.
+
+python benchmarks/backbones_jtl.py NETWORK INPUTS.npz WEIGHTS.npz
+
+waits on its input for what ``backbones.py`` asks of it.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from turns import seconds, serve
+
+from jtl import losses, runtime
+from jtl.models import bert, efficientnet_lite, heads, inverted_residual
+from jtl.models.chain import Blocks, chain, classifier
+from jtl.models.families import FAMILIES
+from jtl.models.pretrained import timm
+from jtl.models.weights import Rule, import_weights, linear
+from jtl.types import Params, Stats
+
+Network = tuple[Blocks, tuple[Rule, ...]]
+"""The blocks on normalised inputs, and where the tensors of the opponent go."""
+
+
+def _of_timm(name: str) -> Network:
+    found = timm.described({"architecture": name}, name)
+    return FAMILIES[found.family].blocks(found.shape), found.table
+
+
+def _efficientnet_lite() -> Network:
+    # timm names its blocks as it does those of its relatives.
+    named = inverted_residual.Shape(32, ((),) * 7, efficientnet_lite.WIDTH, 0, "relu", hard=False)
+    return efficientnet_lite.blocks(), inverted_residual.table(named)
+
+
+def _minilm() -> Network:
+    return bert.blocks(bert.Shape(30522, 384, 6, 12, 1536)), tuple(
+        rule._replace(pattern=rf"model\.(?:{rule.pattern})") for rule in bert.TABLE
+    )
+
+
+NETWORKS: Mapping[str, Callable[[], Network]] = {
+    "resnet50": partial(_of_timm, "resnet50"),
+    "vit_small_patch16_224": partial(_of_timm, "vit_small_patch16_224"),
+    "efficientnet-lite0": _efficientnet_lite,
+    "minilm": _minilm,
+}
+
+
+class Runs:
+    """A network with what is asked of it.
+
+    Args:
+      network: out of :data:`NETWORKS`.
+      given: ``inputs``, normalised images [B, H, W, C] or tokens [B, T], and ``labels`` [B].
+      tensors: the opponent's, by name.
+    """
+
+    def __init__(
+        self, network: str, given: Mapping[str, np.ndarray], tensors: Mapping[str, np.ndarray]
+    ) -> None:
+        blocks, table = NETWORKS[network]()
+        inputs = given["inputs"]
+        if network == "efficientnet-lite0":  # which normalises by itself
+            inputs = inputs * efficientnet_lite.STD + efficientnet_lite.MEAN
+        self.inputs, self.labels = jnp.asarray(inputs), jnp.asarray(given["labels"])
+        width = len(tensors["own_head.weight"].T)
+        whole = (*blocks, ("head", heads.head(width, 10)))
+        shapes = jax.eval_shape(chain(whole).init, jax.random.key(0))
+        table = (*linear(r"own_head", "head/dense"), *table)
+        params, stats = jax.device_put(import_weights(table, tensors, *shapes))
+        optimizer = optax.sgd(0.001, momentum=0.9)
+        self._state = params, stats, optimizer.init(params)
+        self._forward = jax.jit(partial(_features, blocks))
+        self._train = jax.jit(partial(_step, whole, optimizer), donate_argnums=0)
+
+    def features(self) -> list[list[float]]:
+        """Of all inputs, in eval mode."""
+        return self._features().tolist()
+
+    def losses(self, steps: int) -> list[float]:
+        """Of some steps of training."""
+        return [float(self._step()) for _ in range(steps)]
+
+    def forward(self, steps: int) -> float:
+        """Seconds that some forward passes take, in eval mode."""
+        return seconds(self._features, steps)
+
+    def train(self, steps: int) -> float:
+        """Seconds that some steps of training take."""
+        return seconds(self._step, steps)
+
+    def _features(self) -> jax.Array:
+        params, stats, _ = self._state
+        return jax.block_until_ready(self._forward(params, stats, self.inputs))
+
+    def _step(self) -> jax.Array:
+        self._state, loss = self._train(self._state, self.inputs, self.labels)
+        return jax.block_until_ready(loss)
+
+
+def _features(blocks: Blocks, params: Params, stats: Stats, inputs: jax.Array) -> jax.Array:
+    return chain(blocks).apply(params, stats, inputs, train=False, rng=None)[0]
+
+
+def _step(
+    blocks: Blocks,
+    optimizer: optax.GradientTransformation,
+    state: tuple[Params, Stats, Any],
+    inputs: jax.Array,
+    labels: jax.Array,
+) -> tuple[tuple[Params, Stats, Any], jax.Array]:
+    params, stats, memory = state
+
+    def loss(params: Params) -> tuple[jax.Array, Stats]:
+        outputs, moved = classifier(blocks).apply(
+            params, stats, inputs, train=True, rng=jax.random.key(0)
+        )
+        return losses.cross_entropy(outputs.logits, labels).mean(), moved
+
+    (value, stats), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+    updates, memory = optimizer.update(gradients, memory)
+    return (optax.apply_updates(params, updates), stats, memory), value
+
+
+if __name__ == "__main__":
+    _, _network, _inputs, _weights = sys.argv
+    runtime.start()
+    with np.load(_inputs) as _given, np.load(_weights) as _tensors:
+        _runs = Runs(_network, _given, dict(_tensors))
+    serve(_runs)
