@@ -39,10 +39,17 @@ def finished(config, folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def of_pictures(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on images with a bottleneck, whose backbone computes in bfloat16."""
+    """A run on images with a bottleneck."""
+    made = runs.picture_config(data, steps=2, eval_every=2, checkpoint_every=2)
+    return finished(made, tmp_path_factory.mktemp("runs") / "pictures")
+
+
+@pytest.fixture(scope="module")
+def in_bfloat16(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, its backbone computing in bfloat16."""
     made = runs.picture_config(data, steps=2, eval_every=2, checkpoint_every=2)
     made.model.compute = "bfloat16"
-    return finished(made, tmp_path_factory.mktemp("runs") / "pictures")
+    return finished(made, tmp_path_factory.mktemp("runs") / "rounded")
 
 
 @pytest.fixture(scope="module")
@@ -77,16 +84,23 @@ def assert_the_same(
         assert found[name][1] == pytest.approx(confidence, abs=2e-6)
 
 
+@pytest.mark.parametrize("kind", ["of_pictures", "in_bfloat16"])
 def test_predict_says_of_test_images_what_the_run_said(
-    of_pictures: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    request: pytest.FixtureRequest,
+    kind: str,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    run: Path = request.getfixturevalue(kind)
+    capsys.readouterr()  # what training said
     output = tmp_path / "said.csv"
     pictures = data / "pictures"
-    assert cli.main(["predict", str(of_pictures), str(pictures), "-o", str(output)]) == 0
+    assert cli.main(["predict", str(run), str(pictures), "-o", str(output)]) == 0
     assert capsys.readouterr().out == f"{output}: 24 predicted\n"
     found = said_in(output)
     assert len(found) == 24
-    expected = own_predictions(of_pictures)
+    expected = own_predictions(run)
     assert_the_same({str(Path(n).relative_to(pictures)): v for n, v in found.items()}, expected)
     head = output.read_text(encoding="utf-8").partition("\n")[0]
     assert head == "name,predicted,confidence,dark,light"
@@ -256,7 +270,7 @@ def test_features_are_those_of_the_backbone(
 
 
 def test_importing_jtl_starts_no_jax() -> None:
-    code = "import sys, jtl; jtl.load; print('jax' in sys.modules, 'numpy' in sys.modules)"
+    code = "import sys, jtl; print('jax' in sys.modules, 'numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False False\n"
 
