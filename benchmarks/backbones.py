@@ -123,33 +123,34 @@ def _summary(
     }
 
 
-def table(networks: Mapping[str, Any]) -> str:
-    """The results in Markdown."""
-    lines = [
-        "| network | | examples per second | jtl is faster by | peak memory, GiB |",
-        "|---|---|---|---|---|",
-    ]
-    for network, kinds in networks.items():
-        for kind, found in kinds.items():
-            for name, peer in found["peers"].items():
-                low, middle, high = peer["jtl_is_faster_by"]
-                faster = "" if name == "jtl" else f"{middle:.2f}x ({low:.2f} to {high:.2f})"
-                rate = f"{peer['examples_per_second'][1]:,.1f}"
-                cells = (f"{network}, {kind}", name, rate, faster, f"{peer['peak_memory']:.1f}")
-                lines.append(f"| {' | '.join(cells)} |")
+HEADER = """\
+| network | | examples per second | jtl is faster by | peak memory, GiB |
+|---|---|---|---|---|"""
+
+
+def rows(network: str, kinds: Mapping[str, Any]) -> str:
+    """The results of a network in Markdown."""
+    lines = []
+    for kind, found in kinds.items():
+        for name, peer in found["peers"].items():
+            low, middle, high = peer["jtl_is_faster_by"]
+            faster = "" if name == "jtl" else f"{middle:.2f}x ({low:.2f} to {high:.2f})"
+            rate = f"{peer['examples_per_second'][1]:,.1f}"
+            cells = (f"{network}, {kind}", name, rate, faster, f"{peer['peak_memory']:.1f}")
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def main(arguments: argparse.Namespace) -> None:
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("jax", "torch"))
-    result = {
-        "machine": processor(),
-        "versions": versions,
-        "rounds": arguments.rounds,
-        "networks": {name: measure(name, arguments.rounds) for name in arguments.networks},
-    }
-    print(f"{result['machine']}; {versions}; median (quartiles) of {arguments.rounds} rounds.\n")
-    print(table(result["networks"]))
+    said = {"machine": processor(), "versions": versions, "rounds": arguments.rounds}
+    print(f"{said['machine']}; {versions}; median (quartiles) of {said['rounds']} rounds.\n")
+    print(HEADER, flush=True)
+    networks = {}
+    for name in arguments.networks:
+        networks[name] = measure(name, arguments.rounds)
+        print(rows(name, networks[name]), flush=True)
+    result = said | {"networks": networks}
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")
 
