@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 # The environment rather than jax's settings: tests that start jtl as a process inherit it, and so
@@ -53,6 +54,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def root() -> Path:
     """The root of the checkout."""
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def small_programs() -> Iterator[None]:
+    """A test's programs of many devices are small, and compile as those of one device do."""
+    with quick_compiles.small_programs():
+        yield
 
 
 @pytest.fixture

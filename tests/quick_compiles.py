@@ -4,7 +4,9 @@ What tests start as processes of their own (runs, studies, the README's commands
 does for a user.
 """
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -14,6 +16,18 @@ UNOPTIMIZED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_
 KERNELS = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
 """As XLA wrote them before MLIR. Large programs of many devices have been seen to wait for each
 other forever under them, so those keep the newer ones unless a test asks for these."""
+
+
+_quick_everywhere = False
+
+
+@contextlib.contextmanager
+def small_programs() -> Iterator[None]:
+    """Programs of many devices get these kernels too; for tests that have small ones alone."""
+    global _quick_everywhere
+    _quick_everywhere = True
+    yield
+    _quick_everywhere = False
 
 
 def known(options: dict[str, Any]) -> dict[str, Any]:
@@ -36,7 +50,8 @@ def install() -> None:
     every, single = known(UNOPTIMIZED), known(KERNELS)
 
     def quick(num_replicas: int, num_partitions: int, *args: Any, **settings: Any) -> Any:
-        options = every | single if num_replicas * num_partitions == 1 else every
+        alone = num_replicas * num_partitions == 1
+        options = every | single if alone or _quick_everywhere else every
         settings["env_options_overrides"] = options | (settings["env_options_overrides"] or {})
         return standard(num_replicas, num_partitions, *args, **settings)
 

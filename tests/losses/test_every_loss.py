@@ -12,6 +12,8 @@ from families.common import Case
 
 from jtl import losses
 
+pytestmark = pytest.mark.usefixtures("small_programs")
+
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 batch_cases = {name: case for name, case in CASES.items() if case.batch}
 

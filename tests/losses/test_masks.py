@@ -12,6 +12,8 @@ from families.common import Case
 from test_every_loss import evaluate, floats, to_jax
 
 MASKED = {name: case for name, case in CASES.items() if case.masks}
+pytestmark = pytest.mark.usefixtures("small_programs")
+
 every_masked = pytest.mark.parametrize("case", MASKED.values(), ids=MASKED.keys())
 every_masked_sample = pytest.mark.parametrize(
     ("case", "keyword"),

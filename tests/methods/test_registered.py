@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import quick_compiles
 import toys
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -27,6 +26,8 @@ from jtl.types import (
     TrainState,
     Unlabelled,
 )
+
+pytestmark = pytest.mark.usefixtures("small_programs")
 
 RULES = (("backbone/stem/.*", "freeze"), (".*", "train"))
 LENGTH, SOME, DEVICES, AXIS = 100, 3, 8, "devices"
@@ -209,7 +210,6 @@ def test_runs_vmapped_over_seeds_and_strengths_on_eight_devices_equal_single_one
         jax.vmap(made.training.step, in_axes=(0, None, 0)),
         in_shardings=(whole, parts, whole),
         out_shardings=whole,
-        compiler_options=quick_compiles.known(quick_compiles.KERNELS),
     )
     ends = advance(step, stacked(*starts), 0, stacked(*lanes))
     assert len(ends.step.sharding.device_set) == DEVICES
