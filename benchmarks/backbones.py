@@ -21,10 +21,11 @@ import numpy as np
 from turns import Peer, processor, quartiles, take_turns
 
 HERE = Path(__file__).resolve().parent
-FEATURES, LOSSES = 1e-4, 1e-3
+FEATURES, LOSSES = 1e-4, 1e-4
 """Largest relative differences: of features, and of the losses of the first steps."""
-CHECKED = 2
-"""Those steps."""
+CHECKED = 1
+"""Those steps. What comes after hangs on rounding, as ReLUs flip: of ResNet-50, PyTorch's own two
+layouts differ by percents in the second loss. Gradients are compared in ``tests/parity``."""
 
 
 class Task(NamedTuple):
