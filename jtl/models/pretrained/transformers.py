@@ -8,6 +8,7 @@ from jtl.models import bert, wav2vec2, whisper
 from jtl.models.pretrained.files import CONFIG, Files
 from jtl.models.pretrained.timm import Described
 from jtl.models.transformer import ACTIVATIONS
+from jtl.models.weights import Rule
 from jtl.types import Sound, Tokenization
 
 Config = Mapping[str, Any]
@@ -34,48 +35,54 @@ def described(files: Files, *, pooling: str = "") -> Described:
 
 
 def _bert(files: Files, config: Config, pooling: str) -> Described:
-    padding = config.get("pad_token_id") or 0
-    positions = config["max_position_embeddings"]
+    if config.get("position_embedding_type", "absolute") != "absolute":
+        raise UserError(f"model.backbone: {files.name} has no absolute positions; name another")
     later = config["model_type"] in ("roberta", "xlm-roberta")
-    sentences = _sentences(files, pooling)
-    shape = bert.Shape(
+    return _encoder(
+        *(files, config, pooling, bert.TABLE),
         vocabulary=config["vocab_size"],
         width=config["hidden_size"],
         layers=config["num_hidden_layers"],
         heads=config["num_attention_heads"],
         hidden=config["intermediate_size"],
-        positions=positions,
         kinds=config["type_vocab_size"],
-        padding=padding,
-        first_position=padding + 1 if later else 0,
+        first_position=_padding(config) + 1 if later else 0,
         epsilon=config["layer_norm_eps"],
         activation=_activation(files, config["hidden_act"]),
-        pooling=pooling or sentences.pooling,
-        unit=sentences.unit,
     )
-    if config.get("position_embedding_type", "absolute") != "absolute":
-        raise UserError(f"model.backbone: {files.name} has no absolute positions; name another")
-    tokens = _tokens(files, shape, sentences.longest)
-    return Described("bert", shape, tokens, bert.TABLE, pooling != "attention")
 
 
 def _distilbert(files: Files, config: Config, pooling: str) -> Described:
-    sentences = _sentences(files, pooling)
-    shape = bert.Shape(
+    return _encoder(
+        *(files, config, pooling, bert.DISTILBERT_TABLE),
         vocabulary=config["vocab_size"],
         width=config["dim"],
         layers=config["n_layers"],
         heads=config["n_heads"],
         hidden=config["hidden_dim"],
-        positions=config["max_position_embeddings"],
         kinds=0,
-        padding=config.get("pad_token_id") or 0,
         activation=_activation(files, config["activation"]),
+    )
+
+
+def _encoder(
+    files: Files, config: Config, pooling: str, table: tuple[Rule, ...], **settings: Any
+) -> Described:
+    """An encoder of texts: the settings are those that configs call by other names."""
+    sentences = _sentences(files, pooling)
+    shape = bert.Shape(
+        **settings,
+        positions=config["max_position_embeddings"],
+        padding=_padding(config),
         pooling=pooling or sentences.pooling,
         unit=sentences.unit,
     )
     tokens = _tokens(files, shape, sentences.longest)
-    return Described("bert", shape, tokens, bert.DISTILBERT_TABLE, pooling != "attention")
+    return Described("bert", shape, tokens, table, pooling != "attention")
+
+
+def _padding(config: Config) -> int:
+    return config.get("pad_token_id") or 0
 
 
 def _whisper(files: Files, config: Config, pooling: str) -> Described:
