@@ -3,8 +3,9 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 # The environment rather than jax's settings: tests that start jtl as a process inherit it, and so
 # do the workers of pytest-xdist, so that a program is compiled once for the whole session.
@@ -19,6 +20,9 @@ import hypothesis  # noqa: E402 (after the environment that jax reads)
 import jax  # noqa: E402 (the same)
 import pytest  # noqa: E402 (the same)
 import quick_compiles  # noqa: E402 (the same)
+from jax.sharding import AxisType  # noqa: E402 (the same)
+
+from jtl import page, sharding  # noqa: E402 (the same)
 
 DEVICES = 8
 
@@ -63,7 +67,25 @@ def small_programs() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports of runs have no pictures: drawing them takes longer than a small run."""
-    monkeypatch.setattr("jtl.page.pictures", lambda *_: ())
+@pytest.fixture(scope="module")
+def one_device() -> Iterator[Callable[..., Any]]:
+    """Runs use one of the devices, where eight are not the subject: twice as quick.
+
+    The value is what gives all of them otherwise.
+    """
+    every, alone = sharding.mesh, jax.make_mesh((1,), (sharding.AXIS,), axis_types=(AxisType.Auto,))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sharding, "mesh", lambda: alone)
+        yield every
+
+
+@pytest.fixture(scope="module")
+def without_pictures() -> Iterator[Callable[..., Any]]:
+    """Reports of runs have no pictures: drawing them takes longer than a small run.
+
+    The value is what draws them otherwise.
+    """
+    drawing = page.pictures
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "pictures", lambda *_: ())
+        yield drawing

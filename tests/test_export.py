@@ -23,6 +23,8 @@ from jtl.models.chain import chain, prefixed
 from jtl.models.zoo import vectors
 from jtl.types import Tokenization
 
+pytestmark = pytest.mark.usefixtures("one_device", "without_pictures")
+
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -14,6 +14,8 @@ from jtl.prepare import prepare
 from jtl.step import repartition
 from jtl.types import Batch, Labelled, Params
 
+pytestmark = pytest.mark.usefixtures("one_device", "without_pictures")
+
 ROOT = Path(__file__).resolve().parents[1]
 HEAD = {"head/dense/kernel", "head/dense/bias"}
 BLOCKS = {

@@ -20,6 +20,8 @@ from jtl.partition import merge
 from jtl.prepare import Run, prepare
 from jtl.types import TrainState
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 ALPHA = 4.0
 X = np.random.default_rng(0).normal(size=(16, toys.INPUTS)).astype(np.float32)
 

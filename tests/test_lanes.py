@@ -1,6 +1,7 @@
 """Runs trained together end as they do one by one."""
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,14 @@ import pytest
 import small_runs as runs
 from ml_collections import ConfigDict
 
-from jtl import chunk, conclude, evaluate, lanes, train, workdir
+from jtl import chunk, conclude, evaluate, lanes, sharding, train, workdir
 from jtl.configuration import complete
 from jtl.lanes import Program
 from jtl.log import read_metrics
 from jtl.pool import pool
 from jtl.prepare import Run, Shared, prepare
 
-pytestmark = pytest.mark.usefixtures("without_pictures")
+pytestmark = pytest.mark.usefixtures("one_device", "without_pictures")
 
 STEPS = 24
 
@@ -49,25 +50,29 @@ def together(configs: list[ConfigDict], folder: Path) -> list[Run]:
     return prepared
 
 
-def assert_lanes_are_runs(folder: Path, configs: list[ConfigDict]) -> None:
-    made = together(configs, folder)
-    for index, config in enumerate(configs):
+def assert_ends_of_separate_runs(folder: Path, made: list[Run]) -> None:
+    for index, lane in enumerate(made):
         alone = folder / f"alone{index}"
-        assert train.run(config, alone) == 0
-        expected, found = runs.model(alone), runs.model(made[index].folder)
+        assert train.run(lane.config, alone) == 0
+        expected, found = runs.model(alone), runs.model(lane.folder)
         assert expected.keys() == found.keys()
         for name, leaf in expected.items():
             np.testing.assert_allclose(found[name], leaf, rtol=1e-5, atol=1e-6, err_msg=name)
         for split in ("source_test", "target_test"):
-            one, other = (workdir.summary(f)[split] for f in (alone, made[index].folder))
+            one, other = (workdir.summary(f)[split] for f in (alone, lane.folder))
             assert one["accuracy"] == other["accuracy"]
             np.testing.assert_allclose(one["log_loss"]["value"], other["log_loss"]["value"], 1e-4)
 
 
-def test_mapped_lanes_end_as_separate_runs(tmp_path: Path) -> None:
+def test_mapped_lanes_on_eight_devices_end_as_separate_runs_on_one(
+    tmp_path: Path, one_device: Callable[..., Any]
+) -> None:
     configs = variants(tmp_path)
     assert len({lanes.program_of(config) for config in configs}) == 1
-    assert_lanes_are_runs(tmp_path, configs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sharding, "mesh", one_device)
+        made = together(configs, tmp_path)
+    assert_ends_of_separate_runs(tmp_path, made)
 
 
 def test_convolutions_are_run_in_turn_and_end_as_separate_runs(tmp_path: Path) -> None:
@@ -83,7 +88,7 @@ def test_convolutions_are_run_in_turn_and_end_as_separate_runs(tmp_path: Path) -
         configs.append(complete(config, "test").lock())
     program = Program(prepare(configs[0], tmp_path), len(configs))
     assert program.lanes == 1
-    assert_lanes_are_runs(tmp_path, configs)
+    assert_ends_of_separate_runs(tmp_path, together(configs, tmp_path))
 
 
 def test_a_run_whose_loss_is_not_finite_fails_alone(tmp_path: Path) -> None:
@@ -129,7 +134,7 @@ def test_lanes_start_each_from_a_run_of_its_own(tmp_path: Path) -> None:
         with config.unlocked():
             config.model.initial = str(run.folder)
     assert len({lanes.program_of(config) for config in configs}) == 1
-    assert_lanes_are_runs(tmp_path, configs)
+    assert_ends_of_separate_runs(tmp_path, together(configs, tmp_path))
     one, other = (prepare(config, tmp_path).net for config in configs)
     for path, leaf in runs.model(made[0].folder).items():
         kind, *keys = path.split("/")

@@ -16,7 +16,7 @@ from jtl.models.digits_convnet import backbone as digits
 from jtl.prepare import prepare
 from jtl.relationship import direct
 
-pytestmark = pytest.mark.usefixtures("without_pictures")
+pytestmark = pytest.mark.usefixtures("one_device", "without_pictures")
 
 SIZE, OLD_CLASSES, CLASSES = 8, 5, 3
 

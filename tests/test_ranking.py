@@ -15,6 +15,8 @@ from jtl.models.chain import chain
 from jtl.models.digits_convnet import backbone as digits
 from jtl.prepare import prepare
 
+pytestmark = pytest.mark.usefixtures("one_device", "without_pictures")
+
 SIZE, OLD_CLASSES, CLASSES = 8, 5, 3
 BOTH = ("random:digits-convnet", "random:digits-convnet-bn")
 SETTINGS = (f"model.image_size={SIZE}", "batch_size=8", "steps=4")

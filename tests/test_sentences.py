@@ -17,7 +17,7 @@ from jtl.errors import UserError
 from jtl.log import read_metrics
 from jtl.prepare import prepare
 
-pytestmark = pytest.mark.usefixtures("without_pictures")
+pytestmark = pytest.mark.usefixtures("one_device", "without_pictures")
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from jtl.models import families, saved
 from jtl.models.chain import chain
 from jtl.types import Sound
 
-pytestmark = pytest.mark.usefixtures("without_pictures")
+pytestmark = pytest.mark.usefixtures("one_device", "without_pictures")
 
 LAYERS = {"width": 8, "layers": 1, "heads": 2, "hidden": 16}
 WAVES = {"widths": (8, 8), "kernels": (10, 3), "strides": (5, 2), "place_kernel": 4}

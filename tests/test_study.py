@@ -15,6 +15,8 @@ from jtl import study as studies
 from jtl import train, workdir
 from jtl.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("one_device", "without_pictures")
+
 NAMES = ["dann-seed0", "dann-seed1", "supervised-seed0", "supervised-seed1"]
 
 

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import small_runs as runs
 
-from jtl import execution, prepare, train, workdir
+from jtl import execution, page, prepare, sharding, train, workdir
 from jtl.data import folder
 from jtl.errors import UserError
 from jtl.log import read_metrics
 
-pytestmark = pytest.mark.usefixtures("without_pictures")
+pytestmark = pytest.mark.usefixtures("one_device", "without_pictures")
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +84,12 @@ def test_metrics_come_in_order_and_once(finished) -> None:
     assert set(last) == {"loss", "task", "domain", "gradient_norm", "seconds"}
 
 
-def test_the_report_stands_alone(finished) -> None:
-    page = (finished / "report.html").read_text()
-    assert page.count("data:image/png;base64,") >= 4
-    assert 'src="http' not in page and "<script" not in page
+def test_the_report_stands_alone(data, tmp_path, monkeypatch, without_pictures) -> None:
+    monkeypatch.setattr(page, "pictures", without_pictures)
+    assert train.run(runs.config(data), tmp_path) == 0
+    written = (tmp_path / "report.html").read_text()
+    assert written.count("data:image/png;base64,") >= 4
+    assert 'src="http' not in written and "<script" not in written
 
 
 def test_a_first_start_that_fails_leaves_the_folder_free(data, tmp_path):
@@ -207,8 +209,12 @@ def test_an_oracle_needs_target_labels(data, tmp_path) -> None:
         train.run(made, tmp_path / "run")
 
 
-def test_pmap_trains_the_same_model(data, finished, tmp_path) -> None:
-    assert train.run(runs.config(data, parallel="pmap"), tmp_path / "run") == 0
+@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+def test_eight_devices_train_the_model_of_one(
+    data, finished, tmp_path, monkeypatch, one_device, parallel
+) -> None:
+    monkeypatch.setattr(sharding, "mesh", one_device)
+    assert train.run(runs.config(data, parallel=parallel), tmp_path / "run") == 0
     expected, found = runs.model(finished), runs.model(tmp_path / "run")
     for name, leaf in expected.items():
         np.testing.assert_allclose(found[name], leaf, rtol=2e-5, atol=2e-6, err_msg=name)

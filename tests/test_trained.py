@@ -24,6 +24,8 @@ from jtl.models import saved
 from jtl.models.chain import chain
 from jtl.trained import Trained
 
+pytestmark = pytest.mark.usefixtures("one_device", "without_pictures")
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:

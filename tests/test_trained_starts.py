@@ -13,7 +13,7 @@ from jtl.errors import UserError
 from jtl.partition import Rules, walk
 from jtl.prepare import Shared, prepare
 
-pytestmark = pytest.mark.usefixtures("without_pictures")
+pytestmark = pytest.mark.usefixtures("one_device", "without_pictures")
 
 NORM_ONLY = (("bottleneck/norm/.*", "train"), (".*", "freeze"))
 BELOW_THE_HEAD = (("head/.*", "freeze"), (".*", "train"))

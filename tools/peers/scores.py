@@ -1,6 +1,7 @@
 """Transferability scores of other implementations."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.covariance import LedoitWolf
@@ -20,15 +21,22 @@ def noise(examples: int, width: int, classes: int = 10) -> tuple[np.ndarray, np.
 # --- LogME ----------------------------------------------------------------------------------------
 
 
+class Spectrum(NamedTuple):
+    """Of features: left singular vectors, squares of singular values, and their width."""
+
+    left: np.ndarray
+    squares: np.ndarray
+    width: int
+
+
 def fixed_point(
-    features: np.ndarray, target: np.ndarray, small: float
+    spectrum: Spectrum, target: np.ndarray, small: float
 ) -> tuple[float, float, float, float]:
     """Their iteration: alpha, beta, the squared error and the squared weights.
 
     thuml/LogME, LogME.py (56551ca); ``small`` is its 1e-5 under the two divisions.
     """
-    left, scales, _ = np.linalg.svd(features, full_matrices=False)
-    squares, inside = scales**2, (left.T @ target) ** 2
+    squares, inside = spectrum.squares, (spectrum.left.T @ target) ** 2
     outside = target @ target - inside.sum()
     ratio, alpha, beta = 1.0, 1.0, 1.0
     for _ in range(11):
@@ -42,12 +50,12 @@ def fixed_point(
     return alpha, beta, error, weights
 
 
-def published(features: np.ndarray, target: np.ndarray, alphas: int, small: float) -> float:
+def published(spectrum: Spectrum, target: np.ndarray, alphas: int, small: float) -> float:
     """Their evidence, which counts log(alpha) / 2 ``alphas`` times too often."""
-    alpha, beta, error, weights = fixed_point(features, target, small)
-    squares = np.linalg.svd(features, compute_uv=False) ** 2
-    missing = features.shape[1] - len(squares) - alphas  # of the directions with no data
-    logs = features.shape[1] * np.log(alpha) + len(target) * np.log(beta)
+    alpha, beta, error, weights = fixed_point(spectrum, target, small)
+    squares, width = spectrum.squares, spectrum.width
+    missing = width - len(squares) - alphas  # of the directions with no data
+    logs = width * np.log(alpha) + len(target) * np.log(beta)
     logs -= np.log(alpha + beta * squares).sum() + missing * np.log(alpha)
     value = logs - beta * error - alpha * weights - len(target) * np.log(2 * np.pi)
     return value / 2 / len(target)
@@ -55,18 +63,20 @@ def published(features: np.ndarray, target: np.ndarray, alphas: int, small: floa
 
 def over_classes(evidence: Callable, features: np.ndarray, labels: np.ndarray) -> float:
     """The mean over classes."""
-    return float(np.mean([evidence(features, 1.0 * (labels == c)) for c in np.unique(labels)]))
+    left, scales, _ = np.linalg.svd(features, full_matrices=False)
+    spectrum = Spectrum(left, scales**2, features.shape[1])
+    return float(np.mean([evidence(spectrum, 1.0 * (labels == c)) for c in np.unique(labels)]))
 
 
 def logme(features: np.ndarray, labels: np.ndarray) -> float:
     """The authors' default, ``_fit_fixed_point``; stable_transfer's logme.py is the same."""
     extra = max(features.shape[1] - features.shape[0], 0)
-    return over_classes(lambda f, y: published(f, y, extra, 1e-5), features, labels)
+    return over_classes(lambda s, y: published(s, y, extra, 1e-5), features, labels)
 
 
 def logme_icml(features: np.ndarray, labels: np.ndarray) -> float:
     """The authors' ``_fit_icml``; thuml/Transfer-Learning-Library's logme.py, without 1e-5."""
-    return over_classes(lambda f, y: published(f, y, 0, 1e-5), features, labels)
+    return over_classes(lambda s, y: published(s, y, 0, 1e-5), features, labels)
 
 
 LOGME: Sequence[tuple[str, Callable, str]] = (
