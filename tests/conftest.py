@@ -32,7 +32,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_legacy_prng_key", "error")
 jax.config.update("jax_default_matmul_precision", "float32")
 
-quick_compiles.install()
+quick_compiles.install(quick_compiles.known())
 
 hypothesis.settings.register_profile("jtl", deadline=None, max_examples=20, derandomize=True)
 hypothesis.settings.load_profile("jtl")

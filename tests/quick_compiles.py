@@ -1,13 +1,12 @@
 """Programs of the tests compile in a tenth of the time: they are small, and run once or twice.
 
-What tests start as processes of their own (runs, studies, the README's commands) compiles as it
-does for a user.
+Processes that tests start compile as they do for a user, but those of :class:`small_runs.Process`,
+which does so where it is asked to.
 """
 
 import contextlib
-import functools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax._src import compiler  # jax has no public setting for all programs of a process
@@ -18,6 +17,14 @@ KERNELS = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split
 other forever under them, so those keep the newer ones unless a test asks for these."""
 
 
+class Options(NamedTuple):
+    """For the compiler: of every program, and of those of one device."""
+
+    every: dict[str, Any]
+    single: dict[str, Any]
+
+
+installed: Options | None = None
 _quick_everywhere = False
 
 
@@ -30,12 +37,13 @@ def small_programs() -> Iterator[None]:
     _quick_everywhere = False
 
 
-def known(options: dict[str, Any]) -> dict[str, Any]:
+def known() -> Options:
     """Those of the options that this XLA has."""
-    return {name: value for name, value in options.items() if _is_known(name, value)}
+    return Options(
+        *({n: v for n, v in o.items() if _is_known(n, v)} for o in (UNOPTIMIZED, KERNELS))
+    )
 
 
-@functools.cache
 def _is_known(name: str, value: Any) -> bool:
     try:
         jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
@@ -44,15 +52,15 @@ def _is_known(name: str, value: Any) -> bool:
     return True
 
 
-def install() -> None:
+def install(options: Options) -> None:
     """Gives every program compiled from now on these options, below those of its own."""
-    standard = compiler.get_compile_options
-    every, single = known(UNOPTIMIZED), known(KERNELS)
+    global installed
+    installed, standard = options, compiler.get_compile_options
 
     def quick(num_replicas: int, num_partitions: int, *args: Any, **settings: Any) -> Any:
         alone = num_replicas * num_partitions == 1
-        options = every | single if alone or _quick_everywhere else every
-        settings["env_options_overrides"] = options | (settings["env_options_overrides"] or {})
+        chosen = options.every | (options.single if alone or _quick_everywhere else {})
+        settings["env_options_overrides"] = chosen | (settings["env_options_overrides"] or {})
         return standard(num_replicas, num_partitions, *args, **settings)
 
     compiler.get_compile_options = quick

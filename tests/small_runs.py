@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import quick_compiles
 from flax import nnx
 from ml_collections import ConfigDict
 from PIL import Image
@@ -119,7 +120,8 @@ def as_file(made: ConfigDict, file: Path) -> Path:
 class Process:
     """The command line in a process of its own, forked from one that has imported everything.
 
-    Its report has no ``pictures`` but where they are asked for: they take longer than the run.
+    Its report has no ``pictures`` but where they are asked for: they take longer than the run. So
+    does compiling ``as_user``, that is, with all that the compiler does.
     """
 
     def __init__(
@@ -130,10 +132,12 @@ class Process:
         log: Path | None = None,
         environment: Mapping[str, str] | None = None,
         pictures: bool = False,
+        as_user: bool = False,
     ) -> None:
         self._output = log or folder.parent / f"{folder.name}.log"
         self._output.touch()  # a process that is killed at once has said nothing
-        arguments = (file, folder, self._output, environment or {}, pictures)
+        options = None if as_user else quick_compiles.installed
+        arguments = (file, folder, self._output, environment or {}, pictures, options)
         self._process = _SERVER.Process(target=_command, args=arguments)
         self._process.start()
 
@@ -156,7 +160,12 @@ _SERVER.set_forkserver_preload(
 
 
 def _command(
-    file: Path, folder: Path, output: Path, environment: Mapping[str, str], pictures: bool
+    file: Path,
+    folder: Path,
+    output: Path,
+    environment: Mapping[str, str],
+    pictures: bool,
+    options: quick_compiles.Options | None,
 ) -> None:
     """What the process does: as ``python -m jtl FILE --workdir FOLDER``, on one device."""
     stream = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -167,6 +176,8 @@ def _command(
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     from jtl import cli, page
 
+    if options:
+        quick_compiles.install(options)
     if not pictures:
         page.pictures = lambda *_: ()
     sys.exit(cli.main([str(file), "--workdir", str(folder)]))

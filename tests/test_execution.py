@@ -25,6 +25,8 @@ from jtl.types import (
     Unlabelled,
 )
 
+pytestmark = pytest.mark.usefixtures("small_programs")
+
 STEPS, SIZE = 9, 16
 WAYS = ("loop", "dispatched", "stream", "pmap")
 

@@ -35,9 +35,15 @@ def place(tmp_path_factory):
     for name, config in made.items():
         runs.as_file(config, folder / f"{name}.py")
     for name in made:
-        code, output = runs.Process(folder / f"{name}.py", folder / f"{name}-whole").end()
+        code, output = start(folder, name, folder / f"{name}-whole").end()
         assert code == 0, output
     return folder
+
+
+def start(place: Path, name: str, folder: Path, *, pictures: bool = False) -> runs.Process:
+    """Bits are those of programs as a user has them; in the smaller runs, of quick ones."""
+    file, as_user = place / f"{name}.py", name == "vectors"
+    return runs.Process(file, folder, pictures=pictures, as_user=as_user)
 
 
 Moment = Callable[[Path], bool]
@@ -76,8 +82,7 @@ def at(step: int) -> Moment:
 
 def start_and_await(place: Path, name: str, folder: Path, moment: Moment) -> runs.Process:
     # While a report is drawn, a run can be killed too.
-    pictures = moment is concluding
-    process = runs.Process(place / f"{name}.py", folder, pictures=pictures)
+    process = start(place, name, folder, pictures=moment is concluding)
     while process.running() and not moment(folder):
         time.sleep(0.002)
     return process
@@ -123,7 +128,7 @@ def test_kills_at_any_moment_change_no_bit(place, name) -> None:
         process.send(signal.SIGKILL)
         assert process.end()[0] == -signal.SIGKILL
         assert not (folder / workdir.SUMMARY).exists()
-    code, output = runs.Process(place / f"{name}.py", folder).end()
+    code, output = start(place, name, folder).end()
     assert code == 0, output
     assert "going on from step" in output
     assert_same_end(place, name, folder)
@@ -142,7 +147,7 @@ def test_signals_save_and_exit_with_their_codes(place) -> None:
         code, output = process.end()
         assert code == 128 + number, output
         assert "saved; the same command goes on" in output
-    code, output = runs.Process(place / "vectors.py", folder).end()
+    code, output = start(place, "vectors", folder).end()
     assert code == 0, output
     # Where it stopped, the means of the losses up to there and from there on are noted.
     stopped_between = len(losses(folder)) - STEPS // EVERY
@@ -160,7 +165,7 @@ def test_a_corrupt_newest_checkpoint_falls_back_saying_so(place) -> None:
     for file in (newest / "state").rglob("*"):
         if file.is_file():
             file.write_bytes(b"garbage")
-    code, output = runs.Process(place / "vectors.py", folder).end()
+    code, output = start(place, "vectors", folder).end()
     assert code == 0, output
     assert "corrupt" in output and "going back" in output
     assert_same_end(place, "vectors", folder)

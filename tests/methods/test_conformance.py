@@ -31,6 +31,8 @@ from jtl.types import (
     TrainState,
 )
 
+pytestmark = pytest.mark.usefixtures("small_programs")
+
 STEPS, DEVICES, AXIS = 3, 8, "devices"
 SEEDS = (0, 7)
 TOLERANCE = 1e-6
