@@ -3,7 +3,7 @@
 ./launch.sh configs/emoji_bsp_dann.py            # google to twitter
 ./launch.sh configs/emoji_bsp_dann.py:twitter    # twitter to google
 
-Target accuracy of the first command: 64.7 % (95 % interval 60.5 to 69.3), one run on one cpu.
+Target accuracy of the first command: 64.7 % (95 % interval 60.5 to 69.1), one run on one cpu.
 """
 
 from typing import Literal

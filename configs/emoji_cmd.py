@@ -3,7 +3,7 @@
 ./launch.sh configs/emoji_cmd.py            # google to twitter
 ./launch.sh configs/emoji_cmd.py:twitter    # twitter to google
 
-Target accuracy of the first command: 51.7 % (95 % interval 47.3 to 56.3), one run on one cpu.
+Target accuracy of the first command: 51.3 % (95 % interval 47.1 to 55.9), one run on one cpu.
 """
 
 from typing import Literal

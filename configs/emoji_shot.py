@@ -7,7 +7,7 @@
     --workdir runs/emoji_smoothed-twitter
 ./launch.sh configs/emoji_shot.py:twitter    # twitter to google
 
-Target accuracy of the second command: 54.4 % (95 % interval 50.0 to 58.6), one run on one cpu.
+Target accuracy of the second command: 54.2 % (95 % interval 49.8 to 58.4), one run on one cpu.
 """
 
 from typing import Literal

