@@ -39,14 +39,6 @@ TOLERANCE = 1e-6
 CASES = ("dann", "mmd", "mcd", "mean_teacher")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation() -> Iterator[None]:
-    """For pmap, which takes no compiler options."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 class Reference(NamedTuple):
     """Two runs, of other seeds and hyper-parameters, under ``jit`` on one device."""
 

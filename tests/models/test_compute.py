@@ -38,7 +38,7 @@ def value_and_gradients(found: Backbone) -> Gradients:
 def test_bfloat16_rounds_features_and_nothing_else(family: str) -> None:
     plain = test_families.made(family)
     inputs = test_families.inputs_of(plain.wanted)
-    params, stats = jax.jit(chain(plain.blocks()).init)(jax.random.key(0))
+    params, stats = test_families.weights(family)
     rounded = computed(plain, bfloat16=True, remat=False)
     (_, (features, moved)), gradients = value_and_gradients(rounded)(params, stats, inputs)
     exact, _ = jax.jit(

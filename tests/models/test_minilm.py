@@ -1,5 +1,7 @@
 """The sentence encoder that ships in a package, with its real weights."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -29,10 +31,8 @@ def similarity(minilm: Backbone) -> np.ndarray:
     """Of each first sentence to each second one."""
     assert isinstance(minilm.wanted, Tokenization) and minilm.weights is not None
     rows, _ = tokens([text for pair in SAME for text in pair], minilm.wanted)
-    apply = jax.jit(
-        lambda x: chain(minilm.blocks()).apply(*minilm.weights, x, train=False, rng=None)
-    )
-    features = np.asarray(apply(rows)[0])
+    apply = jax.jit(partial(chain(minilm.blocks()).apply, train=False, rng=None))
+    features = np.asarray(apply(*minilm.weights, rows)[0])
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, rtol=1e-5)
     return features[::2] @ features[1::2].T
 
