@@ -70,7 +70,15 @@ def _taken(model: Record) -> str:
     shape = model["inputs"]["shape"]
     if len(shape) == 4:
         return f"images of {shape[1]} x {shape[2]} pixels"
+    if len(shape) == 3:
+        return f"spectrograms of {shape[2]} bands"
+    if _is_waves(model):
+        return "waves of sound"
     return "texts" if model["inputs"]["dtype"] == "int32" else f"vectors of {shape[1]} numbers"
+
+
+def _is_waves(model: Record) -> bool:
+    return "samples" in model["inputs"]["shape"]
 
 
 def _preparation(model: Record) -> str:
@@ -82,6 +90,8 @@ def _preparation(model: Record) -> str:
             "Texts are made tokens by `tokenizer.json`, as the tokenizers library reads it, cut "
             f"after {wanted['longest']} tokens and filled up with {wanted['padding']}."
         )
+    if _is_waves(model):
+        return "Waves are float32, each of mean 0 and variance 1, at the rate of its backbone."
     if dtype != "uint8":
         return "Inputs are float32."
     if wanted["squash"]:
@@ -101,7 +111,8 @@ def _snippet(model: Record) -> str:
     """Code that runs in the folder, with jax alone."""
     examples, *rest = model["inputs"]["shape"]
     del examples  # any number of
-    shape = (2, *(int(side) if side.isdecimal() else 16 for side in rest))
+    length = 16_000 if _is_waves(model) else 16
+    shape = (2, *(int(side) if side.isdecimal() else length for side in rest))
     meaning = f"two {_taken(model)}"
     return SNIPPET.format(shape=shape, dtype=model["inputs"]["dtype"], meaning=meaning)
 

@@ -86,7 +86,7 @@ def stablehlo(function: Function, weights: Any, found: Backbone) -> bytes:
       found: the backbone, which says what goes in.
 
     Raises:
-      UserError: the weights are too large for such a program, or it would take sounds.
+      UserError: the weights are too large for such a program.
     """
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(weights))
     if size >= LARGEST:
@@ -103,19 +103,18 @@ def stablehlo(function: Function, weights: Any, found: Backbone) -> bytes:
 
 
 def _inputs_of(found: Backbone) -> jax.ShapeDtypeStruct:
-    """The shape of what goes in, of any number of examples and of tokens as many as it takes.
-
-    Raises:
-      UserError: it takes sounds.
-    """
+    """The shape of what goes in: any number of examples, as long as they may be."""
     wanted, constraints = found.wanted, []
-    if isinstance(wanted, Sound):
-        raise UserError(f"{found.name}: a model of sounds cannot be exported yet")
     if isinstance(wanted, Preprocess):
         shape, dtype = f"examples, {wanted.size}, {wanted.size}, {wanted.channels}", jnp.uint8
     elif isinstance(wanted, Tokenization):
         shape, dtype = "examples, tokens", jnp.int32
         constraints = [f"tokens <= {wanted.longest}"]
+    elif isinstance(wanted, Sound):
+        length, *bands = wanted.shape
+        name = "frames" if bands else "samples"
+        shape, dtype = ", ".join(["examples", str(length or name), *map(str, bands)]), jnp.float32
+        constraints = [f"{name} <= {wanted.longest}"] if wanted.longest and not length else []
     else:
         shape, dtype = f"examples, {found.width}", jnp.float32
     return jax.ShapeDtypeStruct(jax.export.symbolic_shape(shape, constraints=constraints), dtype)

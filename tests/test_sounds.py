@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import jax
+import jax.export
 import numpy as np
 import pytest
 
 import jtl
-from jtl import train
+from jtl import export, train
 from jtl.configuration import complete, defaults
 from jtl.data import arrays
 from jtl.errors import UserError
@@ -23,6 +24,7 @@ FAMILIES = {
     "whisper": (LAYERS | {"bands": 4, "positions": 8}, Sound((0, 4), 16), (12, 4)),
     "wav2vec2": (LAYERS | WAVES | {"place_groups": 2}, Sound((0,)), (100,)),
 }
+CARDS = {"whisper": "A classifier of spectrograms of 4 bands", "wav2vec2": "of waves of sound"}
 
 
 def trained_before(folder: Path, family: str) -> Path:
@@ -48,7 +50,9 @@ def sounds(file: Path, shape: tuple[int, ...]) -> Path:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_network_of_sounds_is_fine_tuned_and_predicts(tmp_path: Path, family: str) -> None:
+def test_a_network_of_sounds_is_fine_tuned_predicts_and_is_exported(
+    tmp_path: Path, family: str
+) -> None:
     shape = FAMILIES[family][2]
     file = sounds(tmp_path / "sounds.npz", shape)
     config = defaults()
@@ -63,6 +67,15 @@ def test_a_network_of_sounds_is_fine_tuned_and_predicts(tmp_path: Path, family: 
         inputs, labels = held["inputs"], held["labels"]
     said = jtl.load(tmp_path / "run").predict(inputs)
     assert np.mean(np.array(said.labels) == np.array(["slow", "fast"])[labels]) > 0.9
+    assert export.export(tmp_path / "run", tmp_path / "exported") == 0
+    program = jax.export.deserialize(
+        bytearray((tmp_path / "exported" / export.PROGRAM).read_bytes())
+    )
+    if family == "wav2vec2":
+        inputs = (inputs - inputs.mean(1, keepdims=True)) / inputs.std(1, keepdims=True)
+    found = program.call(inputs.astype(np.float32))["probabilities"]
+    np.testing.assert_allclose(found, said.probabilities, rtol=1e-4, atol=1e-6)
+    assert CARDS[family] in (tmp_path / "exported" / export.CARD).read_text()
 
 
 def test_waves_are_brought_to_mean_0_and_variance_1(tmp_path: Path) -> None:

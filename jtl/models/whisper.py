@@ -93,7 +93,7 @@ class _Embed(nnx.Module):
     ) -> Tokens:
         del rng
         x = self.conv2(self.conv1(x))
-        return x + lifted(self.position[: x.shape[1]], 3)
+        return x + lifted(lax.slice_in_dim(self.position[...], 0, x.shape[1]), 3)
 
 
 def over_time(tensor: np.ndarray) -> np.ndarray:
