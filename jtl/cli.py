@@ -35,7 +35,7 @@ from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
 import jtl
-from jtl import cluster, commands
+from jtl import atomic, cluster, commands
 from jtl.errors import UserError, nearest
 
 FLAGS = ("--workdir", "--debug_nans", "--help", "--version", "--config.KEY=VALUE")
@@ -68,13 +68,14 @@ def console() -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    """Leaves at once: before or after training, which handles signals itself, nothing is lost.
+    """Leaves at once: training handles signals itself, and all else can be done again.
 
     An exception instead could be caught on its way, by a library that is being imported, say.
     """
     del frame
+    atomic.discard_unfinished()
     if cluster.is_main():
-        os.write(2, b"jtl: interrupted; the same command goes on\n")
+        os.write(2, b"jtl: interrupted; give the same command again\n")
     os._exit(128 + number)
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import jax.export  # jax does not import it by itself
 import jax.numpy as jnp
 
 from jtl import registry, workdir
+from jtl.atomic import replacing
 from jtl.card import card
 from jtl.errors import UserError
 from jtl.manifest import write_json
@@ -54,9 +54,7 @@ def export(place: Path, folder: Path) -> int:
         PROGRAM: hashlib.sha256(program).hexdigest(),
     }
     config = json.loads((place / workdir.CONFIG).read_text())
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        temporary.mkdir(parents=True)
+    with replacing(folder, folder=True) as temporary:
         (temporary / PROGRAM).write_bytes(program)
         write_json(temporary / MODEL, said)
         for file in (place / registry.MODEL, place / workdir.CONFIG):
@@ -65,11 +63,6 @@ def export(place: Path, folder: Path) -> int:
             (temporary / TOKENIZER).write_text(whole.backbone.wanted.tokenizer, encoding="utf-8")
         text = card(place.resolve().name, said, config, workdir.manifest(place), summary)
         (temporary / CARD).write_text(text, encoding="utf-8")
-        temporary.replace(folder)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     print(f"{folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}")
     return 0
 

@@ -482,7 +482,21 @@ def test_a_signal_outside_training_is_one_line_even_where_exceptions_are_swallow
     command = [sys.executable, "-m", "jtl", "caught.py"]
     ended = subprocess.run(command, cwd=here, capture_output=True, text=True)
     assert ended.returncode == 128 + number
-    assert ended.stderr == "jtl: interrupted; the same command goes on\n"
+    assert ended.stderr == "jtl: interrupted; give the same command again\n"
+
+
+def test_a_signal_removes_what_is_half_written(here: Path) -> None:
+    (here / "writes.py").write_text(
+        "import os, signal\nfrom pathlib import Path\nfrom jtl.atomic import replacing\n"
+        "with replacing(Path('a.csv')) as file, replacing(Path('b'), folder=True):\n"
+        "    file.write_text('half')\n"
+        "    assert sum(path.name.endswith('.tmp') for path in Path().iterdir()) == 2\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    before = set(here.iterdir())
+    command = [sys.executable, "-m", "jtl", "writes.py"]
+    assert subprocess.run(command, cwd=here, capture_output=True).returncode == 130
+    assert {path for path in here.iterdir() if path.name != "__pycache__"} == before
 
 
 @pytest.mark.parametrize(
