@@ -15,7 +15,7 @@ import numpy as np
 from jtl import runtime, trained
 from jtl.atomic import replacing
 from jtl.data import inputs as asked
-from jtl.data.inputs import NAME
+from jtl.data.tables import NAME
 from jtl.errors import UserError
 from jtl.models.backbone import Backbone
 
@@ -39,7 +39,8 @@ def predict(place: Path, words: Sequence[str], output: Path | None) -> int:
     lines = output is not None and output.suffix == ".jsonl"
     write = _predictions_jsonl if lines else _predictions_csv
     with _opened(output) as file:
-        count = write(file, model.classes, _said(model.runner, words))
+        shown = output is not None or not sys.stdout.isatty()
+        count = write(file, model.classes, said(model.runner, words, shown=shown))
     if output:
         print(f"{output}: {count} predicted")
     return 0
@@ -58,41 +59,52 @@ def features(found: Backbone, words: Sequence[str], output: Path, *, text: str) 
       UserError: no input can be read, or the file cannot be written.
     """
     runtime.keep_compiled_programs()
-    said = _said(trained.embedder(found, text=text), words)
+    made = said(trained.embedder(found, text=text), words)
     if output.suffix == ".npz":
-        names, rows = zip(*said, strict=True)
+        names, rows = zip(*made, strict=True)
         count = len(names)
         with replacing(output) as temporary, temporary.open("wb") as file:
             np.savez(file, names=np.array(names), features=np.stack(rows))
     else:
         with _opened(output) as file:
-            count = _features_csv(file, found.width, said)
+            count = _features_csv(file, found.width, made)
     print(f"{output}: features of {count}, {found.width} each")
     return 0
 
 
-def _said(runner: trained.Runner, words: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+def said(
+    runner: trained.Runner, words: Sequence[str], *, shown: bool = True
+) -> Iterator[tuple[str, np.ndarray]]:
     """The first of a runner's outputs for each input; what cannot be read is listed at the end.
+
+    Args:
+      runner: runs a model.
+      words: paths of files and folders.
+      shown: may a line say how far it is? Not where the outputs go to the same terminal.
 
     Raises:
       UserError: nothing can be read.
     """
     items, unread = asked.named(words, runner.taken)
-    count, live = 0, sys.stderr.isatty()
+    count, live = 0, shown and sys.stderr.isatty()
+    notes: list[str] = []
     for chunk, outputs in runner(items):
         unread += chunk.unread
         if chunk.names:
             yield from zip(chunk.names, outputs[0], strict=True)
         count += len(chunk.names)
+        notes += chunk.notes
         if live:
             print(f"\r{count:,} of {len(items):,} inputs", end="", file=sys.stderr, flush=True)
     if live and items:
         print(file=sys.stderr)
+    if not count and not unread:
+        raise UserError(f"{', '.join(words)}: holds no input; name what is to be read")
     if not count:
         more = f" ({len(unread) - 1} more could not be read)" if unread[1:] else ""
         raise UserError(f"{unread[0]}{more}")
-    for line in unread:
-        print(f"jtl: skipped {line}", file=sys.stderr)
+    for line in (*notes, *(f"skipped {line}" for line in unread)):
+        print(f"jtl: {line}", file=sys.stderr)
 
 
 @contextmanager
@@ -107,7 +119,11 @@ def _opened(output: Path | None) -> Iterator[TextIO]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(128 + signal.SIGPIPE)
         return
-    with replacing(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with (
+        replacing(output) as temporary,
+        # Names of files may be no UTF-8.
+        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
         yield file
 
 

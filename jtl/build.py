@@ -1,6 +1,6 @@
 """From a config to objects: data, model, method and the stages of training.
 
-With `train`, `study` and `cli`, the only module that reads a config.
+What reads a config beside it is listed in ARCHITECTURE.md.
 """
 
 import inspect
@@ -18,6 +18,7 @@ from jtl import catalogue, optimizers, partition, registry, sharding
 from jtl.data import batches
 from jtl.data.examples import Examples
 from jtl.data.splits import Domains, split_domains
+from jtl.data.tables import in_columns
 from jtl.data.texts import of_one_length
 from jtl.errors import UserError
 from jtl.features import below, frozen_blocks
@@ -60,7 +61,8 @@ def domains(config: ConfigDict, found: Backbone) -> Domains:
     source = _load(config, "source", found)
     target = None
     if config.data.target:
-        source, target = of_one_length(source, _load(config, "target", found))
+        target = in_columns(_load(config, "target", found), source.columns)
+        source, target = of_one_length(source, target)
     return split_domains(
         source, target, test_fraction=config.data.test_fraction, seed=config.data.split_seed
     )

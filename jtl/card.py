@@ -92,6 +92,8 @@ def _preparation(model: Record) -> str:
         )
     if _is_waves(model):
         return "Waves are float32, each of mean 0 and variance 1, at the rate of its backbone."
+    if columns := wanted.get("columns"):
+        return f"Inputs are float32, the columns {', '.join(columns)} in that order."
     if dtype != "uint8":
         return "Inputs are float32."
     if wanted["squash"]:
@@ -111,7 +113,8 @@ def _snippet(model: Record) -> str:
     """Code that runs in the folder, with jax alone."""
     examples, *rest = model["inputs"]["shape"]
     del examples  # any number of
-    length = 16_000 if _is_waves(model) else 16
+    most = model["inputs"]["preprocessing"].get("longest") or 16_000
+    length = min(most, 16_000 if _is_waves(model) else 16)
     shape = (2, *(int(side) if side.isdecimal() else length for side in rest))
     meaning = f"two {_taken(model)}"
     return SNIPPET.format(shape=shape, dtype=model["inputs"]["dtype"], meaning=meaning)

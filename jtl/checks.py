@@ -163,9 +163,9 @@ def _check_data(config: ConfigDict) -> None:
         if not reference:
             continue
         prefix, rest = registry.split("data", reference, where)
-        if prefix == "folder" and not Path(rest).is_dir():
+        if prefix == "folder" and not Path(rest).expanduser().is_dir():
             raise UserError(f"{where}: no folder {rest}; give a folder of class folders of images")
-        if prefix == "arrays" and not Path(rest).is_file():
+        if prefix == "arrays" and not Path(rest).expanduser().is_file():
             raise UserError(f"{where}: no file {rest}; give an .npz file of inputs and labels")
         if prefix in registry.TABLES and not Path(rest).expanduser().is_file():
             raise UserError(f"{where}: no file {rest}; give a {prefix} file with named columns")

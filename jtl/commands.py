@@ -93,7 +93,7 @@ def _predict(words: Words) -> Callable[[], int]:
     place, inputs = _finished(words.places[0]), words.places[1:]
     _check_inputs(inputs)
     if words.output:
-        _check_output(words.output, ".csv", ".jsonl")
+        _check_output(words.output, ".csv", ".jsonl", read=inputs)
 
     def run() -> int:
         from jtl import answers  # starts JAX
@@ -117,7 +117,7 @@ def _features(words: Words) -> Callable[[], int]:
     _check_inputs(inputs)
     if words.output is None:
         raise UserError(f"features: no -o; write {COMMANDS['features'].usage}")
-    output = _check_output(words.output, ".npz", ".csv")
+    output = _check_output(words.output, ".npz", ".csv", read=inputs)
 
     def run() -> int:
         from jtl import answers, build  # start JAX
@@ -148,9 +148,7 @@ def _convert(words: Words) -> Callable[[], int]:
     source, file = map(Path, words.places)
     if not source.is_file():
         raise UserError(f"convert: no file {source}; name a file of weights")
-    _check_output(file, ".safetensors")
-    if file.exists() and file.samefile(source):
-        raise UserError(f"convert: {file} is the file that is read; give the new one another name")
+    _check_output(file, ".safetensors", read=[str(source)])
     if words.architecture and words.architecture not in TIMM:
         raise UserError(
             f"{ARCHITECTURE}: jtl has no {words.architecture!r}; "
@@ -175,15 +173,24 @@ def _finished(name: str) -> Path:
 
 
 def _check_inputs(names: Sequence[str]) -> None:
-    if not any(name == "-" or Path(name).expanduser().exists() for name in names):
+    if not any(name == "-" or _is_there(name) for name in names):
         raise UserError(f"there is no file or folder {' or '.join(names)}; name what is to be read")
 
 
-def _check_output(file: Path, *suffixes: str) -> Path:
+def _is_there(name: str) -> bool:
+    try:
+        return Path(name).expanduser().exists()
+    except (OSError, RuntimeError):  # too long for a name, or ~ and the name of no user
+        return False
+
+
+def _check_output(file: Path, *suffixes: str, read: Sequence[str]) -> Path:
     if file.suffix not in suffixes:
         raise UserError(f"{file}: the name of what is written ends in {' or '.join(suffixes)}")
     if file.is_dir() or not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
         raise UserError(f"{file}: no file can be written there; name one in a folder that exists")
+    if file.exists() and any(_is_there(n) and file.samefile(Path(n).expanduser()) for n in read):
+        raise UserError(f"{file}: is read, and would be written over; give another name")
     return file
 
 

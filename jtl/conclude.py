@@ -70,7 +70,9 @@ def write_model(run: Run, state: TrainState) -> None:
     plain = lora.merged(params, alpha=run.config.model.lora.alpha)
     classes, data = run.domains.source_train.classes, run.config.data
     table = data.source.partition(":")[0] in registry.TABLES
-    columns = {"text": data.text_column, "label": data.label_column} if table else None
+    columns = {"text": data.text_column, "label": data.label_column} if table else {}
+    if vectors := run.domains.source_train.columns:
+        columns["vectors"] = vectors
     saved.write(
         *(run.folder, plain, stats, run.net.backbone, classes),
         columns=columns,

@@ -54,7 +54,7 @@ def export(place: Path, folder: Path) -> int:
         PROGRAM: hashlib.sha256(program).hexdigest(),
     }
     config = json.loads((place / workdir.CONFIG).read_text())
-    with replacing(folder, folder=True) as temporary:
+    with replacing(folder.resolve(), folder=True) as temporary:
         (temporary / PROGRAM).write_bytes(program)
         write_json(temporary / MODEL, said)
         for file in (place / registry.MODEL, place / workdir.CONFIG):
@@ -118,6 +118,8 @@ def describe(whole: saved.Whole) -> dict[str, Any]:
     wanted = whole.backbone.wanted
     spec = _inputs_of(whole.backbone)
     preprocessing = {} if wanted is None else dataclasses.asdict(wanted)
+    if columns := whole.columns.get("vectors"):
+        preprocessing["columns"] = list(columns)
     for done in ("mean", "std", "tokenizer"):  # by the program; the tokenizer is a file of its own
         preprocessing.pop(done, None)
     return {

@@ -53,7 +53,7 @@ MISTAKES = {
     "an export of two": ("export run run -o out", "export takes fewer names; write jtl export"),
     "weights that are not there": ("convert a.pth b.safetensors", "convert: no file a.pth"),
     "weights of another format": ("convert photo.png b.pth", "ends in .safetensors"),
-    "weights onto themselves": ("convert w.safetensors w.safetensors", "the file that is read"),
+    "weights onto themselves": ("convert w.safetensors w.safetensors", "is read, and would be"),
     "an unknown architecture": (
         "convert photo.png b.safetensors --architecture resnet51",
         "--architecture: jtl has no 'resnet51'; did you mean resnet50",

@@ -196,6 +196,18 @@ def test_a_model_of_texts_brings_its_tokenizer(
             {"shape": ["examples", "tokens"], "dtype": "int32", "preprocessing": {"longest": 9}},
             "cut after 9 tokens and filled up with 0",
         ),
+        (
+            {"shape": ["examples", "tokens"], "dtype": "int32", "preprocessing": {"longest": 9}},
+            "np.ones((2, 9), np.int32)",
+        ),
+        (
+            {
+                "shape": ["examples", "2"],
+                "dtype": "float32",
+                "preprocessing": {"columns": ["b", "a"]},
+            },
+            "the columns b, a in that order",
+        ),
         ({"shape": ["examples", "6"], "dtype": "float32", "preprocessing": {}}, "vectors of 6 num"),
         (
             {

@@ -8,8 +8,9 @@ import pytest
 import small_sentences
 
 import jtl
-from jtl import trained
+from jtl import answers, trained
 from jtl.data.texts import tokens
+from jtl.errors import UserError
 from jtl.models import bert, families, heads, saved
 from jtl.models.chain import chain, prefixed
 
@@ -46,3 +47,19 @@ def test_the_column_of_texts_is_that_of_training(model: trained.Trained, tmp_pat
     table.write_text("stars,text,review\n1,no,good film\n2,no,bad\n")
     found, expected = model.predict(table), model.predict(["good film", "bad"])
     np.testing.assert_array_equal(found.probabilities, expected.probabilities)
+
+
+def test_a_file_of_no_texts_and_texts_that_are_cut_are_said(
+    model: trained.Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty.txt").write_text("\n \n")
+    with pytest.raises(UserError, match=r"empty\.txt: holds no input"):
+        list(answers.said(model.runner, [str(tmp_path / "empty.txt")]))
+    (tmp_path / "long.txt").write_text("good\n" + "good " * 100)
+    assert len(list(answers.said(model.runner, [str(tmp_path / "long.txt")]))) == 2
+    assert "jtl: 1 of 2 texts were cut after" in capsys.readouterr().err
+
+
+def test_a_limit_that_leaves_nothing_of_a_text_is_refused() -> None:
+    with pytest.raises(UserError, match=r"max_tokens is 2, and 2 tokens frame each text"):
+        tokens(["good"], small_sentences.tokenization(longest=2))

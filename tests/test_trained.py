@@ -145,6 +145,21 @@ def test_predict_says_of_the_rows_of_a_table_what_the_run_said(
     assert cli.main(["predict", str(folder), str(table), "-o", str(tmp_path / "said.csv")]) == 0
     found = {Path(name).name: said for name, said in said_in(tmp_path / "said.csv").items()}
     assert_the_same(found, own_predictions(folder))
+    # Columns are found by their names, in any order and among others.
+    with table.open() as file:
+        turned = [{"more": 1, **dict(reversed(row.items()))} for row in csv.DictReader(file)]
+    lines = (json.dumps(row) for row in turned)
+    (tmp_path / "table.jsonl").write_text("\n".join(lines))
+    words = ["predict", str(folder), str(tmp_path / "table.jsonl"), "-o", str(tmp_path / "a.csv")]
+    assert cli.main(words) == 0
+    again = said_in(tmp_path / "a.csv").values()
+    assert [label for label, _ in again] == [
+        label for label, _ in said_in(tmp_path / "said.csv").values()
+    ]
+    (tmp_path / "less.csv").write_text("a,b,c,d,e\n1,2,3,4,5\n")
+    capsys.readouterr()
+    assert cli.main(["predict", str(folder), str(tmp_path / "less.csv")]) == 2
+    assert "less.csv: has no column 'f'; it has a, b, c, d, e" in capsys.readouterr().err
 
 
 def test_lines_of_json_hold_the_same_and_what_is_unreadable_is_skipped(
@@ -179,6 +194,26 @@ def test_nothing_is_written_where_nothing_can_be_read(
         assert "one.png: cannot be decoded" in captured.err
         assert "(1 more could not be read)" in captured.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.png", "two.png"]
+
+
+def test_inputs_that_are_none_are_one_line(
+    of_vectors: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "none.npz", inputs=np.zeros((0, runs.FEATURES), np.float32))
+    words = [str(tmp_path / "none.npz"), "x" * 300, "~nobody-at-all.csv"]
+    assert cli.main(["predict", str(of_vectors), *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "none.npz: 'inputs' holds no examples (2 more could not be read)" in line
+
+
+def test_what_is_read_is_not_written_over(
+    of_vectors: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("a,b,c,d,e,f\n1,2,3,4,5,6\n")
+    assert cli.main(["predict", str(of_vectors), str(table), "-o", str(table)]) == 2
+    assert "table.csv: is read, and would be written over" in capsys.readouterr().err
+    assert table.read_text() == "a,b,c,d,e,f\n1,2,3,4,5,6\n"
 
 
 class Terminal(io.StringIO):

@@ -64,6 +64,7 @@ class Examples:
       names: what to call each example in a message or a picture: a file's path, say.
       identities: examples with the same identity show the same thing, and never stand on two
         sides of a split, not even in two domains.
+      columns: where inputs are vectors out of a table, the names of its columns.
       padding: where inputs are texts, the token that fills up short ones; else None.
       split: "train" or "test" for each example where the set came split, else None.
       notes: what the loader did to the inputs, one sentence each, to be shown to the user.
@@ -75,6 +76,7 @@ class Examples:
     classes: tuple[str, ...]
     names: np.ndarray
     identities: np.ndarray
+    columns: tuple[str, ...] = ()
     padding: int | None = None
     split: np.ndarray | None = None
     notes: tuple[str, ...] = ()

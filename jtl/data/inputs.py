@@ -21,8 +21,6 @@ from jtl.types import Preprocess, Sound, Tokenization, Wanted
 
 CHUNK, TEXTS = 128, 2048
 """How many inputs, and how many texts, are read at a time."""
-NAME = "name"
-"""The column of a table that says what to call its rows."""
 STANDARD_INPUT = "-"
 """The word that stands for the lines of standard input."""
 
@@ -35,12 +33,15 @@ class Taken(NamedTuple):
       width: of the vectors.
       text: the column of a table's texts.
       label: the column that it was trained to tell, which is not read.
+      vectors: the columns of numbers that it was trained on, in order; empty where it was not
+        trained on a table, and takes all of them.
     """
 
     wanted: Wanted | None
     width: int
     text: str = "text"
     label: str = "label"
+    vectors: Sequence[str] = ()
 
 
 class Item(NamedTuple):
@@ -62,11 +63,13 @@ class Chunk(NamedTuple):
       names: of those that could be read.
       rows: what the model takes, one for each of them; None where there is none.
       unread: why the others could not be, a line each.
+      notes: what was done to those that could.
     """
 
     names: list[str]
     rows: np.ndarray | None
     unread: list[str]
+    notes: tuple[str, ...]
 
 
 def named(words: Sequence[str], taken: Taken) -> tuple[list[Item], list[str]]:
@@ -140,11 +143,13 @@ def chunks(items: Sequence[Item], taken: Taken) -> Iterator[Chunk]:
         for start in range(0, len(items), size):
             part = items[start : start + size]
             tried = list(zip(part, pool.map(_try, part), strict=True))
-            rows = [found for _, found in tried if not isinstance(found, UserError)]
+            found = [row for _, row in tried if not isinstance(row, UserError)]
+            rows, notes = _stacked(found, taken) if found else (None, ())
             yield Chunk(
-                names=[item.name for item, found in tried if not isinstance(found, UserError)],
-                rows=_stacked(rows, taken) if rows else None,
-                unread=[str(found) for _, found in tried if isinstance(found, UserError)],
+                names=[item.name for item, row in tried if not isinstance(row, UserError)],
+                rows=rows,
+                unread=[str(row) for _, row in tried if isinstance(row, UserError)],
+                notes=notes,
             )
 
 
@@ -156,10 +161,10 @@ def _try(item: Item) -> np.ndarray | str | UserError:
         return error
 
 
-def _stacked(rows: Sequence[Any], taken: Taken) -> np.ndarray:
+def _stacked(rows: Sequence[Any], taken: Taken) -> tuple[np.ndarray, tuple[str, ...]]:
     if isinstance(taken.wanted, Tokenization):
-        return tokens(rows, taken.wanted)[0]
-    return np.stack(rows)
+        return tokens(rows, taken.wanted)
+    return np.stack(rows), ()
 
 
 def _files(word: str, suffixes: Collection[str]) -> list[tuple[Path, str]]:
@@ -167,7 +172,13 @@ def _files(word: str, suffixes: Collection[str]) -> list[tuple[Path, str]]:
 
     A folder without any stands for itself.
     """
-    path = Path(word).expanduser()
+    try:
+        path = Path(word).expanduser()
+        folder = path.is_dir()
+    except (OSError, RuntimeError):  # too long for a name, or ~ and the name of no user
+        path, folder = Path(word), False
+    if not folder:
+        return [(path, word)]
     below = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
     shown = sorted(file for file in below if not any(p.startswith(".") for p in file.parts))
     found = [path / file for file in shown if file.suffix.lower() in suffixes]
@@ -207,30 +218,27 @@ def _archive(path: Path, name: str, taken: Taken) -> list[Item]:
 def _table(path: Path, name: str, taken: Taken) -> list[Item]:
     """The rows of a table: its column of texts, or all columns of numbers."""
     table = tables.read(path.suffix[1:].lower(), path)
-    names = table.pop(NAME, None)
+    names = tables.row_names(name, table)
     table.pop(taken.label, None)
-    if all(map(_is_number, table)):
-        raise UserError(f"{name}: its first line holds numbers; name the columns there")
-    if isinstance(taken.wanted, Tokenization):
-        if taken.text not in table:
-            raise UserError(f"{name}: has no column {taken.text!r}; it has {', '.join(table)}")
+    read_texts = isinstance(taken.wanted, Tokenization)
+    columns = [taken.text] if read_texts else [*(taken.vectors or table)]
+    if not columns:
+        raise UserError(f"{name}: has no column but {taken.label!r}, which is not read")
+    for column in columns:
+        if column not in table:
+            raise UserError(f"{name}: has no column {column!r}; it has {', '.join(table)}")
+    if read_texts:
         items = _texts(name, table[taken.text])
     else:
-        places = (f"{name}:{row}" for row in range(1, len(next(iter(table.values()))) + 1))
-        cells = zip(*table.values(), strict=True)
-        items = [
-            Item(where, partial(_numbers, where, row, taken))
-            for where, row in zip(places, cells, strict=True)
-        ]
-    if names is None:
-        return items
-    return [Item(str(own), item.read) for own, item in zip(names, items, strict=True)]
+        rows = enumerate(zip(*(table[column] for column in columns), strict=True), 1)
+        items = [Item("", partial(_numbers, f"{name}:{n}", row, taken)) for n, row in rows]
+    return [Item(own, item.read) for own, item in zip(names, items, strict=True)]
 
 
 def _lines(path: Path, name: str, taken: Taken) -> list[Item]:
     """The lines of a text file."""
     del taken
-    return _of_lines(name, path.read_text(encoding="utf-8-sig").splitlines())
+    return _of_lines(name, path.read_text(encoding="utf-8-sig").split("\n"))
 
 
 def _of_lines(name: str, lines: Sequence[str]) -> list[Item]:
@@ -254,17 +262,9 @@ def _text(name: str, text: Any) -> Item:
 
 def _numbers(name: str, cells: Sequence[Any], taken: Taken) -> np.ndarray:
     for cell in cells:
-        if not _is_number(cell):
+        if not tables.is_number(cell):
             raise UserError(f"{name}: {cell!r} is no number; mend or remove that row")
     return _row(name, np.array(cells, np.float64), taken)
-
-
-def _is_number(cell: Any) -> bool:
-    try:
-        float(cell)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def _row(name: str, row: np.ndarray, taken: Taken) -> np.ndarray:
@@ -280,7 +280,11 @@ def _row(name: str, row: np.ndarray, taken: Taken) -> np.ndarray:
 def _picture(name: str, image: Image.Image, taken: Taken) -> np.ndarray:
     """An image of Pillow's as the model takes it."""
     preprocess = of_images(name, taken.wanted)
-    return images.finish(*images.plain(image), preprocess).pixels
+    try:
+        plain = images.plain(image)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{name}: cannot be decoded ({error})") from error
+    return images.finish(*plain, preprocess).pixels
 
 
 _TABLES = dict.fromkeys((".csv", ".jsonl", ".parquet"), _table)

@@ -2,7 +2,8 @@
 
 import csv
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from jtl.types import Wanted
 
 Table = dict[str, list[Any]]
 """Columns by name, all of one length; a cell without a value is None."""
+NAME = "name"
+"""The column that says what to call the rows, where they are not texts."""
+_LONGEST_CELL = 2**31 - 1
 
 
 def read(kind: str, path: Path) -> Table:
@@ -57,9 +61,10 @@ def _load(kind: str, argument: str, wanted: Wanted | None, *, text: str, label: 
     name, path = f"{kind}:{argument}", Path(argument).expanduser()
     table = read(kind, path)
     labels, classes = _labels(name, table.pop(label, None))
+    columns: tuple[str, ...] = ()
     if wanted is None:
-        inputs, notes, padding = vectors(name, table), (), None
-        names = [f"{path.name}:{row}" for row in range(1, len(inputs) + 1)]
+        names = row_names(path.name, table)
+        inputs, notes, padding, columns = vectors(name, table), (), None, tuple(table)
         identities = [f"{path.resolve()}:{row}" for row in range(1, len(inputs) + 1)]
     else:
         tokenization = of_texts(name, wanted)
@@ -74,9 +79,33 @@ def _load(kind: str, argument: str, wanted: Wanted | None, *, text: str, label: 
         classes=classes,
         names=np.array(names),
         identities=np.array(identities),
+        columns=columns,
         padding=padding,
         notes=notes,
     )
+
+
+def in_columns(examples: Examples, columns: Sequence[str]) -> Examples:
+    """Vectors with their columns in an order; as they are where either has no names.
+
+    Raises:
+      UserError: they have other columns.
+    """
+    if not columns or not examples.columns or examples.columns == tuple(columns):
+        return examples
+    if set(columns) != set(examples.columns):
+        lacking = sorted(set(columns) - set(examples.columns))
+        more = sorted(set(examples.columns) - set(columns))
+        said = [
+            f"{what} {', '.join(names)}"
+            for what, names in (("lacks", lacking), ("has", more))
+            if names
+        ]
+        raise UserError(
+            f"{examples.name}: {' and '.join(said)}, unlike data.source; name columns alike"
+        )
+    order = [examples.columns.index(column) for column in columns]
+    return replace(examples, inputs=examples.array()[:, order], columns=tuple(columns))
 
 
 load_csv = partial(_load, "csv")
@@ -89,8 +118,11 @@ load_parquet = partial(_load, "parquet")
 
 def _read_csv(name: str, path: Path) -> Table:
     with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
+        csv.field_size_limit(_LONGEST_CELL)
+        reader = csv.reader(file, strict=True)
         heads = next(reader, [])
+        if heads and all(map(is_number, heads)):
+            raise UserError(f"{name}: its first line holds numbers; name the columns there")
         table: Table = {head: [] for head in heads}
         if len(table) < len(heads):
             raise UserError(f"{name}: two columns of one name in its first line")
@@ -109,7 +141,8 @@ def _read_csv(name: str, path: Path) -> Table:
 
 def _read_jsonl(name: str, path: Path) -> Table:
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    # Not splitlines, which ends lines at characters that JSON may hold.
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -138,8 +171,15 @@ _READ: Mapping[str, Callable[[str, Path], Table]] = {
 }
 
 
+def row_names(place: str, table: Table) -> list[str]:
+    """What to call the rows: as the column :data:`NAME` says, taken out, or by their numbers."""
+    rows = len(next(iter(table.values()), ()))
+    own = table.pop(NAME, [None] * rows)
+    return [f"{place}:{row}" if n is None else str(n) for row, n in enumerate(own, 1)]
+
+
 def texts(name: str, table: Table, column: str) -> list[str]:
-    """A column of texts.
+    """A column of texts, without the blanks around them.
 
     Raises:
       UserError: there is none of that name, or a row of it holds none.
@@ -154,7 +194,7 @@ def texts(name: str, table: Table, column: str) -> list[str]:
             raise UserError(
                 f"{name}, row {row}: {column} is {value!r}; it must be a text, not empty"
             )
-    return table[column]
+    return [text.strip() for text in table[column]]
 
 
 def _labels(name: str, column: list[Any] | None) -> tuple[np.ndarray | None, tuple[str, ...]]:
@@ -199,7 +239,7 @@ def vectors(name: str, table: Table) -> np.ndarray:
     for head, cells in table.items():
         try:
             column = np.array([np.nan if cell is None else float(cell) for cell in cells])
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise UserError(
                 f"{name}: column {head!r} holds {_first_word(cells)!r}, and without a backbone all "
                 "columns but the labels' must be numbers; remove it, or name a backbone of texts"
@@ -216,9 +256,13 @@ def vectors(name: str, table: Table) -> np.ndarray:
 
 
 def _first_word(cells: list[Any]) -> Any:
-    for cell in cells:
-        try:
-            float(cell if cell is not None else 0)
-        except (TypeError, ValueError):
-            return cell
-    return None
+    return next((cell for cell in cells if cell is not None and not is_number(cell)), None)
+
+
+def is_number(cell: Any) -> bool:
+    """Can it be read as one?"""
+    try:
+        float(cell)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True

@@ -8,6 +8,7 @@ from jaxtyping import Int
 
 from jtl.data.examples import Examples
 from jtl.data.preprocess import refused
+from jtl.errors import UserError
 from jtl.inference import LENGTHS
 from jtl.types import Tokenization, Wanted
 
@@ -38,11 +39,19 @@ def tokens(
     Args:
       texts: at least one.
       wanted: by the backbone.
+
+    Raises:
+      UserError: nothing of a text fits beside the tokens that frame it.
     """
     from tokenizers import Tokenizer  # takes a moment, and only texts need it
 
     tokenizer = Tokenizer.from_str(wanted.tokenizer)
     tokenizer.no_padding()
+    frame = tokenizer.num_special_tokens_to_add(is_pair=False)
+    if wanted.longest <= frame:
+        raise UserError(
+            f"model.max_tokens is {wanted.longest}, and {frame} tokens frame each text; set more"
+        )
     tokenizer.enable_truncation(wanted.longest)
     encoded = tokenizer.encode_batch(list(texts))
     longest = max(len(each.ids) for each in encoded)

@@ -36,7 +36,8 @@ class Saved(NamedTuple):
       sha256: of the file.
       classes: their names, in the order of the head's outputs; empty in files of jtl that did not
         write them yet.
-      columns: the names of those of a table that it was trained on, "text" and "label".
+      columns: the names of those of a table that it was trained on: "text", "label", and of
+        numbers in their order, "vectors".
       compute: the precision that its backbone computed in, ``model.compute``.
     """
 
@@ -47,7 +48,7 @@ class Saved(NamedTuple):
     sha256: str
     settings: Mapping[str, Any] = {}
     classes: Sequence[str] = ()
-    columns: Mapping[str, str] = {}
+    columns: Mapping[str, Any] = {}
     compute: str = "float32"
 
 
@@ -67,7 +68,7 @@ class Whole(NamedTuple):
     blocks: Blocks
     weights: tuple[Params, Stats]
     classes: tuple[str, ...]
-    columns: Mapping[str, str]
+    columns: Mapping[str, Any]
     sha256: str
 
 
@@ -78,7 +79,7 @@ def write(
     found: Backbone,
     classes: Sequence[str],
     *,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, Any] | None = None,
     compute: str = "float32",
 ) -> Path:
     """Writes ``params/...`` and ``stats/...``, atomically; returns the file.
@@ -150,6 +151,8 @@ def read(place: Path) -> Saved:
     try:
         with safe_open(file, framework="numpy") as opened:
             metadata = opened.metadata() or {}
+            if ORIGIN not in metadata:
+                raise UserError(f"{file} is no model that a run of jtl wrote; name one's workdir")
             for name in opened.keys():  # noqa: SIM118 -- it is no dictionary
                 kind, _, path = name.partition("/")
                 *parents, last = path.split("/")
@@ -161,8 +164,6 @@ def read(place: Path) -> Saved:
         raise UserError(
             f"{file} is damaged ({error}); run {file.parent} again in a new folder"
         ) from error
-    if ORIGIN not in metadata:
-        raise UserError(f"{file} does not say which backbone it holds; train that run again")
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     return Saved(trees["params"], trees["stats"], **json.loads(metadata[ORIGIN]), sha256=sha256)
 

@@ -101,7 +101,7 @@ def test_tables_hold_vectors(place: Path) -> None:
     Path("plain.csv").write_text("1,2\n3,4e1\n")
     assert read(["plain.csv"], VECTORS) == (
         {},
-        ["plain.csv: its first line holds numbers; name the columns there"],
+        ["csv:plain.csv: its first line holds numbers; name the columns there"],
     )
     Path("wide.csv").write_text("a,b,c\n1,2,3\n")
     assert read(["wide.csv"], VECTORS)[1] == ["wide.csv:1: has 3 numbers, and this model takes 2"]

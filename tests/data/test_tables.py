@@ -141,6 +141,8 @@ CASES: dict[str, tuple[str, str, Wanted | None, str]] = {
     "word": ("csv", "x,label\n1,0\nb,1\n", None, "column 'x' holds 'b'"),
     "gap": ("csv", "x,label\n1,0\n,1\n", None, "row 2: x is None, no finite number"),
     "too large": ("csv", "x,label\n1,0\n1e99,1\n", None, "row 2: x is '1e99'"),
+    "no heads": ("csv", "1,0\n2,1\n", None, "its first line holds numbers; name the columns"),
+    "an open quote": ("csv", 'text,label\n"a,1\nb,2\n', tokenization(), "cannot be read as csv"),
     "labels only": ("csv", "label\n0\n1\n", None, "no column but that of the labels"),
     "images": (
         "csv",
@@ -170,3 +172,36 @@ def test_the_mark_that_spreadsheets_begin_a_file_with_is_no_part_of_a_name(tmp_p
     path = tmp_path / "rows.csv"
     path.write_text("\ufefftext,label\na,1\nb,2\n", encoding="utf-8")
     assert loaded(path, tokenization()).names.tolist() == ["a", "b"]
+
+
+def test_texts_are_read_without_the_blanks_around_them(tmp_path: Path) -> None:
+    found = loaded(
+        table(tmp_path, "jsonl", [{"text": " good\n"}, {"text": "good"}]), tokenization()
+    )
+    assert found.names.tolist() == ["good", "good"] and len({*found.identities}) == 1
+
+
+def test_lines_of_json_end_at_line_feeds_alone(tmp_path: Path) -> None:
+    rows = [{"text": "good\u2028film"}, {"text": "bad\u0085film"}]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
+    assert loaded(path, tokenization()).names.tolist() == [row["text"] for row in rows]
+
+
+def test_a_column_names_the_rows_of_numbers(tmp_path: Path) -> None:
+    rows = [{"name": "first", "x": 1}, {"name": None, "x": 2}]
+    found = loaded(table(tmp_path, "jsonl", rows), None)
+    assert found.names.tolist() == ["first", "rows.jsonl:2"] and found.columns == ("x",)
+
+
+def test_columns_meet_by_their_names(tmp_path: Path) -> None:
+    source = loaded(table(tmp_path, "csv", VECTORS), None)
+    turned = [dict(reversed(row.items())) for row in VECTORS]
+    target = loaded(table(tmp_path, "jsonl", turned), None)
+    assert target.columns == source.columns[::-1] == ("width", "height")
+    met = tables.in_columns(target, source.columns)
+    assert met.columns == source.columns
+    np.testing.assert_array_equal(met.inputs, source.inputs)
+    other = loaded(table(tmp_path, "csv", [{"height": 1, "depth": 2}]), None)
+    with pytest.raises(UserError, match=r"lacks width and has depth, unlike data\.source"):
+        tables.in_columns(other, source.columns)

@@ -141,6 +141,25 @@ def text(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("modules.json", '[{"type": "sentence_transformers.models.Dense"}]', "has a module Dense"),
+        (
+            "1_Pooling/config.json",
+            '{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}',
+            "pools its tokens in a way that jtl does not have",
+        ),
+    ],
+)
+def test_what_stands_on_an_encoder_and_is_not_known_is_refused(
+    text: Path, name: str, content: str, said: str
+) -> None:
+    (text / name).write_text(content)
+    with pytest.raises(UserError, match=said):
+        load.file(str(text))
+
+
 def features(found: Backbone, inputs: np.ndarray) -> np.ndarray:
     assert found.weights is not None
     apply = jax.jit(lambda x: chain(found.blocks()).apply(*found.weights, x, train=False, rng=None))

@@ -102,7 +102,7 @@ def test_a_run_on_vectors_has_no_backbone(tmp_path):
 
 def test_a_file_that_does_not_name_its_backbone_is_refused(tmp_path):
     save_file({"params/head/bias": HEAD["bias"]}, tmp_path / registry.MODEL)
-    with pytest.raises(UserError, match="does not say which backbone it holds"):
+    with pytest.raises(UserError, match="is no model that a run of jtl wrote"):
         saved.backbone(str(tmp_path))
 
 

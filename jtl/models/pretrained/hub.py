@@ -48,6 +48,7 @@ def _fetched(repository: str, revision: str, name: str) -> Path | None:
     if HF_HUB_OFFLINE or not _reachable():
         if name in (CONFIG, WEIGHTS):
             raise UserError(_offline(asked, name))
+        print(f"{asked}: {name} is not in the cache and the hub is out of reach: taken as absent")
         return None
     try:
         return Path(hf_hub_download(repository, name, revision=revision or None))

@@ -59,6 +59,10 @@ def file(name: str, *, image_size: int = 0, pooling: str = "") -> Backbone:
             "--architecture NAME'"
         )
     described = timm.described({"architecture": architecture}, str(path), pooling=pooling)
+    print(
+        f"{path} does not say how its images were normalised, and gets ImageNet's mean and "
+        f"deviation; if that is wrong, put its {CONFIG} beside it and name the folder"
+    )
     return _filled(f"file:{name}", described, tensors, sha256, f"file:{name}", image_size)
 
 

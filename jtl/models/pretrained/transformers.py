@@ -157,13 +157,25 @@ class _Sentences(NamedTuple):
     unit: bool
 
 
+_MEAN = "pooling_mode_mean_tokens"
+
+
 def _sentences(files: Files, pooling: str) -> _Sentences:
     pool = files.json_if_any("1_Pooling/config.json")
     longest = files.json_if_any("sentence_bert_config.json").get("max_seq_length") or 0
-    modules = files.json_if_any("modules.json")
-    unit = any(str(module.get("type", "")).endswith("Normalize") for module in modules)
-    own = "class" if pool.get("pooling_mode_cls_token") else "mean"
-    if own == "mean" and pool and not pool.get("pooling_mode_mean_tokens") and not pooling:
+    kinds = [
+        str(module.get("type", "")).rpartition(".")[2]
+        for module in files.json_if_any("modules.json")
+    ]
+    if others := sorted({*kinds} - {"Transformer", "Pooling", "Normalize"}):
+        raise UserError(
+            f"model.backbone: {files.name} has a module {others[0]}, which jtl does not have; "
+            "export its encoder alone"
+        )
+    unit = "Normalize" in kinds
+    modes = [name for name, on in pool.items() if name.startswith("pooling_mode_") and on is True]
+    own = "class" if modes == ["pooling_mode_cls_token"] else "mean"
+    if pool and modes not in (["pooling_mode_cls_token"], [_MEAN]) and not pooling:
         raise UserError(
             f"model.backbone: {files.name} pools its tokens in a way that jtl does not have; set "
             "model.pooling to mean or class"
