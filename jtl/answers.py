@@ -40,7 +40,7 @@ def predict(place: Path, words: Sequence[str], output: Path | None) -> int:
     write = _predictions_jsonl if lines else _predictions_csv
     with _opened(output) as file:
         shown = output is not None or not sys.stdout.isatty()
-        count = write(file, model.classes, said(model.runner, words, shown=shown))
+        count = write(file, model.classes, _said(model.runner, words, shown=shown))
     if output:
         print(f"{output}: {count} predicted")
     return 0
@@ -59,7 +59,7 @@ def features(found: Backbone, words: Sequence[str], output: Path, *, text: str) 
       UserError: no input can be read, or the file cannot be written.
     """
     runtime.keep_compiled_programs()
-    made = said(trained.embedder(found, text=text), words)
+    made = _said(trained.embedder(found, text=text), words)
     if output.suffix == ".npz":
         names, rows = zip(*made, strict=True)
         count = len(names)
@@ -72,7 +72,7 @@ def features(found: Backbone, words: Sequence[str], output: Path, *, text: str) 
     return 0
 
 
-def said(
+def _said(
     runner: trained.Runner, words: Sequence[str], *, shown: bool = True
 ) -> Iterator[tuple[str, np.ndarray]]:
     """The first of a runner's outputs for each input; what cannot be read is listed at the end.

@@ -8,7 +8,7 @@ import pytest
 import small_sentences
 
 import jtl
-from jtl import answers, trained
+from jtl import cli, trained
 from jtl.data.texts import tokens
 from jtl.errors import UserError
 from jtl.models import bert, families, heads, saved
@@ -52,12 +52,16 @@ def test_the_column_of_texts_is_that_of_training(model: trained.Trained, tmp_pat
 def test_a_file_of_no_texts_and_texts_that_are_cut_are_said(
     model: trained.Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "empty.txt").write_text("\n \n")
-    with pytest.raises(UserError, match=r"empty\.txt: holds no input"):
-        list(answers.said(model.runner, [str(tmp_path / "empty.txt")]))
-    (tmp_path / "long.txt").write_text("good\n" + "good " * 100)
-    assert len(list(answers.said(model.runner, [str(tmp_path / "long.txt")]))) == 2
-    assert "jtl: 1 of 2 texts were cut after" in capsys.readouterr().err
+    assert model.classes == ("dull", "fine")
+    empty, long = tmp_path / "empty.txt", tmp_path / "long.txt"
+    empty.write_text("\n \n")
+    assert cli.main(["predict", str(tmp_path), str(empty)]) == 2
+    assert capsys.readouterr().err.endswith("empty.txt: holds no input; name what is to be read\n")
+    long.write_text("good\n" + "good " * 100)
+    assert cli.main(["predict", str(tmp_path), str(long)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.count("\n") == 3
+    assert captured.err == "jtl: 1 of 2 texts were cut after 64 tokens\n"
 
 
 def test_a_limit_that_leaves_nothing_of_a_text_is_refused() -> None:

@@ -221,7 +221,8 @@ def _table(path: Path, name: str, taken: Taken) -> list[Item]:
     names = tables.row_names(name, table)
     table.pop(taken.label, None)
     read_texts = isinstance(taken.wanted, Tokenization)
-    columns = [taken.text] if read_texts else [*(taken.vectors or table)]
+    numbers = taken.vectors or [column for column in table if column != tables.NAME]
+    columns = [taken.text] if read_texts else [*numbers]
     if not columns:
         raise UserError(f"{name}: has no column but {taken.label!r}, which is not read")
     for column in columns:

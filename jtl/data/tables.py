@@ -64,6 +64,7 @@ def _load(kind: str, argument: str, wanted: Wanted | None, *, text: str, label: 
     columns: tuple[str, ...] = ()
     if wanted is None:
         names = row_names(path.name, table)
+        table.pop(NAME, None)
         inputs, notes, padding, columns = vectors(name, table), (), None, tuple(table)
         identities = [f"{path.resolve()}:{row}" for row in range(1, len(inputs) + 1)]
     else:
@@ -172,9 +173,9 @@ _READ: Mapping[str, Callable[[str, Path], Table]] = {
 
 
 def row_names(place: str, table: Table) -> list[str]:
-    """What to call the rows: as the column :data:`NAME` says, taken out, or by their numbers."""
+    """What to call the rows: as the column :data:`NAME` says, or by their numbers."""
     rows = len(next(iter(table.values()), ()))
-    own = table.pop(NAME, [None] * rows)
+    own = table.get(NAME, [None] * rows)
     return [f"{place}:{row}" if n is None else str(n) for row, n in enumerate(own, 1)]
 
 

@@ -118,6 +118,8 @@ def test_texts_are_lines_or_a_column(place: Path, monkeypatch: pytest.MonkeyPatc
     found, unread = read(["table.csv"], TEXTS)
     assert {name: row.tolist()[:4] for name, row in found.items()} == {"one": [2, 5, 3, 0]}
     assert unread == ["table.csv:2: holds no text"]
+    found, _ = read(["table.csv"], TEXTS._replace(text="name"))
+    assert list(found) == ["one", "two"], "the texts may be the names"
     Path("none.csv").write_text("words\nbad\n")
     assert read(["none.csv"], TEXTS)[1] == ["none.csv: has no column 'text'; it has words"]
     monkeypatch.setattr("sys.stdin", io.StringIO("very bad\n"))
