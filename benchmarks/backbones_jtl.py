@@ -1,6 +1,6 @@
 """Backbones as jtl runs and trains them, for ``backbones.py``.
 
-python benchmarks/backbones_jtl.py NETWORK INPUTS.npz WEIGHTS.npz
+python benchmarks/backbones_jtl.py NETWORK INPUTS.npz WEIGHTS.npz float32|bfloat16
 
 waits on its input for what ``backbones.py`` asks of it.
 """
@@ -17,7 +17,7 @@ import optax
 from turns import seconds, serve
 
 from jtl import losses, runtime
-from jtl.models import bert, efficientnet_lite, heads, inverted_residual
+from jtl.models import bert, compute, efficientnet_lite, heads, inverted_residual
 from jtl.models.chain import Blocks, chain, classifier
 from jtl.models.families import FAMILIES
 from jtl.models.pretrained import timm
@@ -60,12 +60,20 @@ class Runs:
       network: out of :data:`NETWORKS`.
       given: ``inputs``, normalised images [B, H, W, C] or tokens [B, T], and ``labels`` [B].
       tensors: the opponent's, by name.
+      bfloat16: whether the blocks compute in it.
     """
 
     def __init__(
-        self, network: str, given: Mapping[str, np.ndarray], tensors: Mapping[str, np.ndarray]
+        self,
+        network: str,
+        given: Mapping[str, np.ndarray],
+        tensors: Mapping[str, np.ndarray],
+        *,
+        bfloat16: bool,
     ) -> None:
         blocks, table = NETWORKS[network]()
+        if bfloat16:
+            blocks = tuple((path, compute.in_bfloat16(model)) for path, model in blocks)
         inputs = given["inputs"]
         if network == "efficientnet-lite0":  # which normalises by itself
             inputs = inputs * efficientnet_lite.STD + efficientnet_lite.MEAN
@@ -130,8 +138,8 @@ def _step(
 
 
 if __name__ == "__main__":
-    _, _network, _inputs, _weights = sys.argv
+    _, _network, _inputs, _weights, _precision = sys.argv
     runtime.start()
     with np.load(_inputs) as _given, np.load(_weights) as _tensors:
-        _runs = Runs(_network, _given, dict(_tensors))
+        _runs = Runs(_network, _given, dict(_tensors), bfloat16=_precision == "bfloat16")
     serve(_runs)

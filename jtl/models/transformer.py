@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Bool, Float
 
+from jtl.models.dot_product import attend
 from jtl.models.layers import Dense, lifted
 from jtl.types import Array
 
@@ -91,9 +92,7 @@ class Attention(nnx.Module):
             part(tokens).reshape(*tokens.shape[:2], self.heads, -1)
             for part, tokens in ((self.query, x), (self.key, read), (self.value, read))
         )
-        mask = None if there is None else there[:, None, None, :]
-        attended = jax.nn.dot_product_attention(query, key, value, bias=bias, mask=mask)
-        return self.output(attended.reshape(x.shape))
+        return self.output(attend(query, key, value, there, bias).reshape(x.shape))
 
 
 class Inner(nnx.Module):
