@@ -31,11 +31,13 @@ class Predicted(NamedTuple):
       labels: the name of each one's most probable class.
       probabilities: of the classes, in their order.
       features: the input of the head.
+      notes: what was done to inputs before the model saw them: texts that were cut.
     """
 
     labels: list[str]
     probabilities: Float[np.ndarray, "examples classes"]
     features: Float[np.ndarray, "examples features"]
+    notes: tuple[str, ...]
 
 
 class Runner:
@@ -99,16 +101,17 @@ class Trained:
         Raises:
           UserError: there is no input, or one that cannot be read or is of another kind.
         """
-        items, parts = asked.given(inputs, self.runner.taken), []
+        items, parts, notes = asked.given(inputs, self.runner.taken), [], ()
         for chunk, outputs in self.runner(items):
             if chunk.unread:
                 raise UserError(chunk.unread[0])
             parts.append(outputs)
+            notes += chunk.notes
         if not parts:
             raise UserError("inputs: there is none; give one or more")
         probabilities, features = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
         labels = [self.classes[index] for index in probabilities.argmax(axis=1)]
-        return Predicted(labels, probabilities, features)
+        return Predicted(labels, probabilities, features, notes)
 
 
 def load(place: str | os.PathLike[str]) -> Trained:

@@ -62,6 +62,7 @@ def test_a_file_of_no_texts_and_texts_that_are_cut_are_said(
     captured = capsys.readouterr()
     assert captured.out.count("\n") == 3
     assert captured.err == "jtl: 1 of 2 texts were cut after 64 tokens\n"
+    assert model.predict(long).notes == ("1 of 2 texts were cut after 64 tokens",)
 
 
 def test_a_limit_that_leaves_nothing_of_a_text_is_refused() -> None:

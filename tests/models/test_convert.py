@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 from jtl.errors import UserError
 from jtl.models.pretrained import convert as converting
 from jtl.models.pretrained.convert import convert
+from jtl.models.pretrained.files import metadata
 
 
 @pytest.fixture
@@ -54,6 +55,21 @@ def test_the_file_says_its_architecture_where_it_is_told(source: Path, tmp_path:
     assert convert(source, file, architecture="resnet18").endswith("says that it holds resnet18")
     with safe_open(file, framework="numpy") as opened:
         assert opened.metadata() == {converting.ARCHITECTURE: "resnet18"}
+
+
+def test_what_a_safetensors_file_says_of_itself_is_kept(source: Path, tmp_path: Path) -> None:
+    first, again = tmp_path / "first.safetensors", tmp_path / "again.safetensors"
+    convert(source, first, architecture="resnet18")
+    assert convert(first, again).endswith("says that it holds resnet18")
+    assert metadata(again) == {converting.ARCHITECTURE: "resnet18"}
+
+
+def test_numbers_that_numpy_has_no_name_for_are_refused_in_one_line(tmp_path: Path) -> None:
+    header = b'{"a": {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]}}'
+    file = tmp_path / "eighth.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(UserError, match="holds numbers that jtl does not read .*float32"):
+        convert(file, tmp_path / "out.safetensors")
 
 
 def test_what_is_no_weights_is_refused_and_nothing_is_written(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 
 from jtl.atomic import replacing
-from jtl.models.pretrained.files import read_tensors
+from jtl.models.pretrained.files import metadata, read_tensors
 
 ARCHITECTURE = "architecture"
 """In a .safetensors file's metadata: which of timm's architectures it holds."""
@@ -20,7 +20,7 @@ def convert(source: Path, file: Path, *, architecture: str = "") -> str:
     Args:
       source: a PyTorch file of a state dict, or a .safetensors file.
       file: the new one.
-      architecture: which of timm's the file is to say that it holds; "" says nothing.
+      architecture: which of timm's the file is to say that it holds; "" is what the source says.
 
     Returns:
       What was done, in a sentence.
@@ -32,6 +32,8 @@ def convert(source: Path, file: Path, *, architecture: str = "") -> str:
 
     tensors, sha256 = read_tensors(source)
     plain = {name: _plain(tensor) for name, tensor in tensors.items()}
+    if source.suffix == ".safetensors" and not architecture:
+        architecture = metadata(source).get(ARCHITECTURE, "")
     content = save(plain, {ARCHITECTURE: architecture} if architecture else None)
     with replacing(file) as temporary:
         temporary.write_bytes(content)

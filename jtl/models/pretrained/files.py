@@ -96,6 +96,11 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], str]:
         with safe_open(path, framework="numpy") as opened:
             names = opened.keys()
             return {name: opened.get_tensor(name) for name in names}, sha256
+    except AttributeError as error:  # a type of numbers that NumPy has no name for
+        raise UserError(
+            f"{path}: holds numbers that jtl does not read ({error}); name weights in float32, "
+            "float16 or bfloat16"
+        ) from error
     except SafetensorError as error:
         raise UserError(f"{path}: is damaged ({error}); fetch it again") from error
 
