@@ -82,6 +82,9 @@ def check(config: ConfigDict, *, initial_follows: bool = False) -> None:
     _check_backbone(config)
     _check_partition(config)
     _check_interpolate(config.interpolate)
+    _check_pattern(config.shard, "shard")
+    if config.shard and config.parallel == "pmap":
+        raise UserError("shard: under pmap every device holds all; set parallel to jit")
 
 
 def check_backbone(config: ConfigDict) -> None:

@@ -99,7 +99,15 @@ def main(argv: Sequence[str]) -> int:
             return _leave(2)
         if cluster.place().size == 1:
             raise
-        traceback.print_exc()
+        if cluster.is_loss(error):
+            said = " ".join(str(error).split())[:200]
+            print(
+                f"jtl: error: another process of this job has ended ({said}); start the job again: "
+                "it goes on from its last checkpoint",
+                file=sys.stderr,
+            )
+        else:
+            traceback.print_exc()
         return _leave(1)
 
 

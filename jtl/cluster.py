@@ -25,6 +25,8 @@ _MPI = (
     ("MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_LOCAL_RANK"),  # MVAPICH2
     ("PMI_SIZE", "PMI_RANK", "MPI_LOCALRANKID"),  # MPICH and Intel MPI
 )
+_COLLECTIVES = ("Gloo", "NCCL", "coordination service", "Connection reset by peer")
+"""Words of the libraries that carry arrays between processes."""
 _SLURM = ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_LOCALID")
 
 
@@ -45,6 +47,12 @@ def place() -> Place:
 def is_main() -> bool:
     """Is this the process that speaks to the user?"""
     return place().rank == 0
+
+
+def is_loss(error: Exception) -> bool:
+    """Does an error of JAX's say that another process cannot be reached any more?"""
+    said = str(error)
+    return isinstance(error, RuntimeError) and any(word in said for word in _COLLECTIVES)
 
 
 def _read(size: str, rank: str, local: str) -> Place | None:

@@ -66,6 +66,9 @@ def defaults() -> ConfigDict:
     config.interpolate = ()
     # How the step is spread over devices.
     config.parallel = "jit"
+    # Parameters whose whole path this pattern matches are shared out over the devices, with what
+    # the optimizer keeps for them (FSDP); "" shares none.
+    config.shard = ""
     return config
 
 

@@ -97,9 +97,18 @@ def from_memory(
         empty = jax.tree.map(lambda t: jnp.zeros((LONGEST_STRETCH, *t.shape), t.dtype), terms)
         return jax.lax.fori_loop(0, count, body, (state, empty))
 
-    compile_step = partial(jax.jit, donate_argnums=0, out_shardings=whole)
-    compiled_one, compiled_loop = compile_step(one), compile_step(loop)
-    one_by_one: list[bool] = []
+    compiled: dict[str, Any] = {}
+
+    def compile_once(state: TrainState, *rest: Any) -> None:
+        """A state stays where it lies; of how, the first one is an example."""
+        places = jax.tree.map(lambda leaf: leaf.sharding, state), whole
+        compile_step = partial(jax.jit, donate_argnums=0, out_shardings=places)
+        step_alone = compile_step(one)
+        slow = loop_is_slow(step_alone.trace(state, *rest).jaxpr)
+        if slow or jax.config.values["jax_debug_nans"]:
+            compiled["one"] = step_alone
+        else:
+            compiled["loop"] = compile_step(loop)
 
     def advance(state: TrainState, start: int, count: int) -> tuple[TrainState, Terms]:
         # Filled up, as another shape would be another program.
@@ -109,15 +118,14 @@ def from_memory(
         first, number, choices = sharding.everywhere(
             (np.int32(start), np.int32(count), filled), devices
         )
-        if not one_by_one:
-            traced = compiled_one.trace(state, first, choices, sets, hyper)
-            one_by_one.append(loop_is_slow(traced.jaxpr) or jax.config.values["jax_debug_nans"])
-        if not one_by_one[0]:
-            state, terms = compiled_loop(state, first, number, choices, sets, hyper)
+        if not compiled:
+            compile_once(state, first, choices, sets, hyper)
+        if "loop" in compiled:
+            state, terms = compiled["loop"](state, first, number, choices, sets, hyper)
             return state, jax.tree.map(lambda values: values[:count], jax.device_get(terms))
         metrics = []
         for _ in range(count):
-            state, terms = compiled_one(state, first, choices, sets, hyper)
+            state, terms = compiled["one"](state, first, choices, sets, hyper)
             metrics.append(terms)
         return state, _stacked(metrics)
 
@@ -128,16 +136,19 @@ def from_stream(
     step: Step, batches: Callable[[int], Iterator[Batch]], hyper: Hyperparameters, devices: Mesh
 ) -> Advance:
     """Steps over batches that arrive one by one; ``batches(start)`` yields them from a step on."""
-    compiled = jax.jit(step, donate_argnums=0, out_shardings=sharding.replicated(devices))
     hyper = sharding.everywhere(dict(hyper), devices)
     running: dict[int, Iterator[Batch]] = {}
+    compiled: list[Any] = []
 
     def advance(state: TrainState, start: int, count: int) -> tuple[TrainState, Terms]:
         iterator = running.pop(start, None) or batches(start)
+        if not compiled:
+            places = jax.tree.map(lambda leaf: leaf.sharding, state), sharding.replicated(devices)
+            compiled.append(jax.jit(step, donate_argnums=0, out_shardings=places))
         metrics = []
         for _ in range(count):
             batch = sharding.from_processes(next(iterator), devices)
-            state, terms = compiled(state, batch, hyper)
+            state, terms = compiled[0](state, batch, hyper)
             metrics.append(terms)
         running[start + count] = iterator
         return state, _stacked(metrics)

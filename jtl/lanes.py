@@ -46,10 +46,10 @@ def program_of(config: ConfigDict) -> str:
 
 
 def can_be_lanes(run: Run) -> bool:
-    """Whether the run's data are in memory, and its devices used through ``jit``."""
+    """Whether the run's data are in memory, and its devices used through ``jit``, all alike."""
     parts = (run.labelled, run.stored.target_train)
     in_memory = all(isinstance(part.inputs, np.ndarray) for part in parts if part)
-    return in_memory and run.config.parallel == "jit"
+    return in_memory and run.config.parallel == "jit" and not run.config.shard
 
 
 class Program:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,6 +16,8 @@ from jtl.errors import UserError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 """Of glibc's malloc.h."""
+_SILENCE = 30
+"""Seconds after which a process that says nothing is taken for dead, and its job ends."""
 _LONGEST_MESSAGE = 2000
 """Bytes of an error that the other processes are told."""
 
@@ -38,11 +41,11 @@ def _join(place: cluster.Place) -> None:
         return
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     if place.known_to_jax:
-        jax.distributed.initialize(cluster_detection_method=place.known_to_jax)
+        _meet(cluster_detection_method=place.known_to_jax)
     elif "JAX_COORDINATOR_ADDRESS" in os.environ:
         # One accelerator a process, as jax does it under the launchers that it knows.
         own = None if place.local is None else [place.local]
-        jax.distributed.initialize(
+        _meet(
             num_processes=place.size,
             process_id=place.rank,
             local_device_ids=None if "JAX_LOCAL_DEVICE_IDS" in os.environ else own,
@@ -56,9 +59,13 @@ def _join(place: cluster.Place) -> None:
         )
 
 
+def _meet(**told: Any) -> None:
+    jax.distributed.initialize(heartbeat_timeout_seconds=_SILENCE, **told)
+
+
 def _join_tpu_pod() -> None:
     try:
-        jax.distributed.initialize()
+        _meet()
     except Exception as error:  # of requests, sockets or jax, as the network has it
         raise UserError(
             f"the machines of this TPU cannot be found ({type(error).__name__}: {error}); if there "

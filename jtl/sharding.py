@@ -4,6 +4,7 @@ The step is written for the global batch. Under ``jit`` over this mesh it sees i
 norm and batch-level losses mean what their papers mean on any number of devices.
 """
 
+import re
 from typing import Any
 
 import jax
@@ -28,6 +29,57 @@ def replicated(devices: Mesh) -> NamedSharding:
 def split(devices: Mesh) -> NamedSharding:
     """Every device holds its part of the first dimension."""
     return NamedSharding(devices, PartitionSpec(AXIS))
+
+
+def placed(tree: Any, devices: Mesh, shard: str) -> Any:
+    """Where each leaf of a state lies: whole on every device, or in parts.
+
+    Sharing out parameters with what the optimizer keeps for them is the memory of ZeRO and FSDP
+    (Rajbhandari et al., SC 2020, arXiv 1910.02054). XLA gathers each where it is used.
+
+    Args:
+      tree: of arrays or their shapes.
+      devices: that hold it.
+      shard: a regular expression. Every leaf whose path it matches is split along the longest axis
+        that the devices can share evenly; one without such an axis stays whole. The path is that
+        of a parameter, also for what an optimizer keeps for it. "" matches none.
+
+    Raises:
+      UserError: the expression matches no leaf.
+    """
+    matched = []
+
+    def place(keys: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        if not shard or not re.fullmatch(shard, _path(keys)):
+            return replicated(devices)
+        matched.append(keys)
+        even = [axis for axis, size in enumerate(leaf.shape) if size and size % devices.size == 0]
+        if not even:
+            return replicated(devices)
+        longest = max(even, key=lambda axis: leaf.shape[axis])
+        return NamedSharding(devices, PartitionSpec(*(None,) * longest, AXIS))
+
+    places = jax.tree_util.tree_map_with_path(place, tree)
+    if shard and not matched:
+        raise UserError(f"shard: {shard!r} matches no parameter; write a pattern of their paths")
+    return places
+
+
+def gathered(tree: Any, devices: Mesh) -> Any:
+    """The same values, whole on every device."""
+    if all(leaf.is_fully_replicated for leaf in jax.tree.leaves(tree)):
+        return tree
+    return jax.jit(lambda same: same, out_shardings=replicated(devices))(tree)
+
+
+def _path(keys: tuple[Any, ...]) -> str:
+    """The names at the end of a leaf's path: those of a parameter, whatever holds it."""
+    names: list[str] = []
+    for key in reversed(keys):
+        if not isinstance(key, jax.tree_util.DictKey):
+            break
+        names.insert(0, str(key.key))
+    return "/".join(names)
 
 
 def check_batch_size(batch_size: int) -> None:

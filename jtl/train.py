@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -74,6 +75,7 @@ def _claimed(folder: Path, config: ConfigDict) -> Iterator[None]:
 def _train(run: Run) -> int:
     """Trains to the end, or to a signal; returns the exit code."""
     config, devices = run.config, sharding.mesh()
+    whole = partial(sharding.gathered, devices=devices)
     checkpoints = Checkpoints(
         run.folder / workdir.CHECKPOINTS, keep_latest=config.keep.latest, keep_best=config.keep.best
     )
@@ -91,10 +93,10 @@ def _train(run: Run) -> int:
     pace = execution.Pace()
     with checkpoints, monitor:
         if step == 0:
-            monitor.evaluate(0, state)
+            monitor.evaluate(0, whole(state))
         with Interrupt() as interrupt:
             for start, stop, advance in _stretches(run, step, devices, pace):
-                state = _enter_stage(run, start, state)
+                state = _enter_stage(run, start, state, devices)
                 begun = time.monotonic()
                 with runtime.only_written_transfers():
                     state, metrics = advance(state, start, stop - start)
@@ -109,7 +111,7 @@ def _train(run: Run) -> int:
                     monitor.record(stop)
                 saved = stop % config.checkpoint_every == 0 or last
                 evaluated = stop % config.eval_every == 0 or saved
-                scores = monitor.evaluate(stop, state) if evaluated else {}
+                scores = monitor.evaluate(stop, whole(state)) if evaluated else {}
                 if saved:
                     checkpoints.save(stop, state, score=scores[config.keep.criterion])
                 elif signal:  # never the best: a run that is stopped chooses as one that is not
@@ -122,7 +124,7 @@ def _train(run: Run) -> int:
         else:
             step = config.steps
     with runtime.together():
-        conclude.conclude(run, state, step)
+        conclude.conclude(run, whole(state), step)
     return 0
 
 
@@ -133,12 +135,12 @@ def _stage(run: Run, step: int) -> build.Stage:
 
 def _first_state(run: Run, devices: Mesh) -> Callable[[int], TrainState]:
     """A function from a step to a first state of that step's shapes."""
-    whole = sharding.replicated(devices)
 
     def init(step: int) -> TrainState:
         training = _stage(run, max(step - 1, 0)).training
-        start = jax.jit(training.init, out_shardings=whole)
-        return start(run.config.seed, run.hyper, run.net.start())
+        given = run.config.seed, run.hyper, run.net.start()
+        places = sharding.placed(jax.eval_shape(training.init, *given), devices, run.config.shard)
+        return jax.jit(training.init, out_shardings=places)(*given)
 
     return init
 
@@ -153,12 +155,13 @@ def _begin(checkpoints: Checkpoints, first: Callable[[int], TrainState]) -> tupl
     return step, state
 
 
-def _enter_stage(run: Run, step: int, state: TrainState) -> TrainState:
+def _enter_stage(run: Run, step: int, state: TrainState, devices: Mesh) -> TrainState:
     """At the first step of a later stage, moves leaves between trained and frozen."""
     stage = _stage(run, step)
     if step == 0 or stage.start != step:
         return state
-    return repartition(state, stage.training, run.hyper)
+    entered = repartition(state, stage.training, run.hyper)
+    return jax.device_put(entered, sharding.placed(entered, devices, run.config.shard))
 
 
 def _stretches(

@@ -138,6 +138,7 @@ def test_a_nan_is_traced_to_the_line_that_made_it(way):
 
     recipe = toys.recipe(Method((Phase(objective),)), plain=True)
     training, hyper, devices = make_training(recipe), toys.hyper(recipe.method), sharding.mesh()
+    state = jax.device_put(training.init(0, hyper), sharding.replicated(devices))
     if way == "stream":
         advance = execution.from_stream(training.step, batches, hyper, devices)
     else:
@@ -147,5 +148,5 @@ def test_a_nan_is_traced_to_the_line_that_made_it(way):
         runtime.only_written_transfers(),
         pytest.raises(FloatingPointError, match="nan") as raised,
     ):
-        advance(training.init(0, hyper), 0, STEPS)
+        advance(state, 0, STEPS)
     assert a_nan_after.__name__ in [entry.name for entry in raised.traceback]

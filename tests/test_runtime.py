@@ -97,7 +97,7 @@ def test_an_allocation_without_steps_is_no_job(alone):
 def test_launchers_that_jax_knows_tell_it_where_to_meet(alone, joined, launcher, name):
     started_by(launcher, 1, alone)
     runtime.start()
-    assert joined == [{"cluster_detection_method": name}]
+    assert joined == [{"cluster_detection_method": name, "heartbeat_timeout_seconds": 30}]
 
 
 @pytest.mark.parametrize("launcher", ["Open MPI 5", "MVAPICH2", "MPICH"])
@@ -163,11 +163,11 @@ def test_the_machines_of_a_tpu_join_each_other(case, on_tpu, joined):
     for name, value in told.items():
         on_tpu.setenv(name, value)
     runtime.start()
-    assert joined == [{}] * joins
+    assert joined == [{"heartbeat_timeout_seconds": 30}] * joins
 
 
 def test_a_tpu_whose_machines_cannot_be_found_is_one_line(on_tpu, monkeypatch):
-    def unreachable() -> None:
+    def unreachable(**told: int) -> None:
         raise ConnectionError("no route")
 
     monkeypatch.setattr(jax.distributed, "initialize", unreachable)

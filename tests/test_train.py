@@ -6,13 +6,14 @@ import shutil
 import signal
 import time
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 import small_runs as runs
 
-from jtl import execution, page, prepare, sharding, train, workdir
+from jtl import execution, page, prepare, runtime, sharding, train, workdir
 from jtl.data import folder
 from jtl.errors import UserError
 from jtl.log import read_metrics
@@ -218,6 +219,51 @@ def test_eight_devices_train_the_model_of_one(
     expected, found = runs.model(finished), runs.model(tmp_path / "run")
     for name, leaf in expected.items():
         np.testing.assert_allclose(found[name], leaf, rtol=2e-5, atol=2e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("shard", [".*", r"discriminator/.*"])
+def test_a_state_in_parts_trains_the_same_model_and_goes_on(
+    data, finished, tmp_path, monkeypatch, one_device, shard
+) -> None:
+    """Stopped half way, its checkpoint holds the parts, and each device gets its own again."""
+    monkeypatch.setattr(sharding, "mesh", one_device)
+    made, folder = runs.config(data, shard=shard), tmp_path / "run"
+    seen = []
+
+    def stop(signal: int, seconds: float) -> tuple[float, float]:
+        return (15 if len(seen) == 1 else signal), seconds
+
+    def advancing(run: Any, *rest: Any) -> Any:
+        advance = whole_advance(run, *rest)
+
+        def watched(state: Any, *stretch: Any) -> Any:
+            seen.append(state)
+            parts = {leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state)}
+            assert parts == {True, False}
+            split = state.params["discriminator"]["first"]["kernel"]
+            kept = [leaf for leaf in jax.tree.leaves(state.optimizer) if leaf.shape == split.shape]
+            assert kept and all(leaf.sharding == split.sharding for leaf in kept)
+            assert {piece.data.size * 8 for piece in split.addressable_shards} == {split.size}
+            return advance(state, *stretch)
+
+        return watched
+
+    whole_advance = train._advance
+    monkeypatch.setattr(train, "_advance", advancing)
+    with monkeypatch.context() as once:
+        once.setattr(runtime, "largest", stop)
+        assert train.run(made, folder) == 128 + 15
+    assert train.run(made, folder) == 0
+    expected, found = runs.model(finished), runs.model(folder)
+    for name, leaf in expected.items():
+        np.testing.assert_allclose(found[name], leaf, rtol=2e-5, atol=2e-6, err_msg=name)
+
+
+def test_a_pattern_that_shares_nothing_is_refused(data, tmp_path) -> None:
+    with pytest.raises(UserError, match=r"shard: 'none/.*' matches no parameter"):
+        train.run(runs.config(data, shard="none/.*"), tmp_path / "run")
+    with pytest.raises(UserError, match="shard: under pmap every device holds all"):
+        train.run(runs.config(data, shard=".*", parallel="pmap"), tmp_path / "run")
 
 
 def test_a_batch_that_devices_cannot_share_is_refused(data, tmp_path) -> None:

@@ -68,7 +68,7 @@ def test_numbers_that_numpy_has_no_name_for_are_refused_in_one_line(tmp_path: Pa
     header = b'{"a": {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]}}'
     file = tmp_path / "eighth.safetensors"
     file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
-    with pytest.raises(UserError, match="holds numbers that jtl does not read .*float32"):
+    with pytest.raises(UserError, match=r"holds numbers that jtl does not read .*float32"):
         convert(file, tmp_path / "out.safetensors")
 
 
