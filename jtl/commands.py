@@ -10,8 +10,8 @@ from jtl.errors import UserError, nearest
 from jtl.models.pretrained.names import TIMM
 
 OUTPUT, ARCHITECTURE, SETTING = "-o", "--architecture", "--config."
-SETTABLE = ("model.image_size", "model.pooling", "model.max_tokens", "data.text_column")
-"""Keys of a config that say how a backbone is run, and on what of a table."""
+SETTABLE = ("model.image_size", "model.pooling", "model.max_tokens", "data.text_column", "cache")
+"""Keys of a config that say how a backbone is run, on what of a table, and what is kept of it."""
 
 
 class Words(NamedTuple):
@@ -123,7 +123,8 @@ def _features(words: Words) -> Callable[[], int]:
         from jtl import answers, build  # start JAX
 
         found = build.backbone(config)
-        return answers.features(found, inputs, output, text=config.data.text_column)
+        column, on_disk = config.data.text_column, config.cache
+        return answers.features(found, inputs, output, text=column, on_disk=on_disk)
 
     return run
 

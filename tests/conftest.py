@@ -14,6 +14,8 @@ _OWNED = None if _CACHE in os.environ else tempfile.mkdtemp(prefix="jtl-test-com
 if _OWNED:
     os.environ[_CACHE] = _OWNED
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# What frozen blocks give is kept by the tests alone whose subject it is, in folders of their own.
+os.environ["JTL_CACHE_LIMIT"] = "0"
 # Programs without the lines of Python that they come from are written in less time.
 os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, runtime_checkable
@@ -22,6 +23,10 @@ class Lazy(Protocol):
 
     def stamp(self, index: int) -> str:
         """Tells a change of example ``index`` without decoding it: its name and size, say."""
+        ...
+
+    def fingerprint(self, index: int) -> str:
+        """A hash of all that example ``index`` is decoded from."""
         ...
 
 
@@ -49,6 +54,10 @@ class View:
     def stamp(self, index: int) -> str:
         """As the base's."""
         return self.base.stamp(int(self.indices[index]))
+
+    def fingerprint(self, index: int) -> str:
+        """As the base's."""
+        return self.base.fingerprint(int(self.indices[index]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,11 +151,11 @@ class Examples:
 
     @cached_property
     def fingerprints(self) -> list[str]:
-        """A hash of each input of a set that is in memory; of texts, without their padding."""
-        rows = list(self.array())
-        if self.padding is not None:
-            rows = [np.trim_zeros(row - self.padding, "b") for row in rows]
-        return [hashlib.sha256(np.ascontiguousarray(row).data).hexdigest() for row in rows]
+        """A hash of each input; of texts, without their padding."""
+        if isinstance(self.inputs, np.ndarray):
+            return fingerprints(self.inputs, self.padding)
+        with ThreadPoolExecutor() as pool:
+            return list(pool.map(self.inputs.fingerprint, range(len(self.inputs))))
 
     def sha256(self) -> str:
         """A hash of the content: inputs, labels, classes, names and split.
@@ -176,3 +185,11 @@ class Examples:
     @cached_property
     def _sha256_of_array(self) -> str:
         return hashlib.sha256(np.ascontiguousarray(self.array()).data).hexdigest()
+
+
+def fingerprints(inputs: np.ndarray, padding: int | None = None) -> list[str]:
+    """A hash of each row; of texts, whose padding is given, without it."""
+    rows = list(inputs)
+    if padding is not None:
+        rows = [np.trim_zeros(row - padding, "b") for row in rows]
+    return [hashlib.sha256(np.ascontiguousarray(row).data).hexdigest() for row in rows]
