@@ -137,6 +137,30 @@ def make_room(needed: int, in_use: Collection[Path]) -> bool:
     return True
 
 
+def table(found: Sequence[Entry]) -> str:
+    """Entries for people, and how much all of them take."""
+    rows = [("name", "backbone", "up to", "rows", "shape", "size", "last used")]
+    for entry in found:
+        shape = " x ".join(map(str, entry.about.get("shape", ())))
+        last = entry.about.get("blocks", [""])[-1]
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
+        said = entry.folder.name, str(entry.about.get("backbone", "?")), last, f"{entry.rows:,}"
+        rows.append((*said, shape, in_mib(entry.size), used))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows if found)
+    total = in_mib(sum(entry.size for entry in found))
+    return "\n".join((*lines, f"{total} of {in_mib(limit())} in {place()}"))
+
+
+def in_mib(size: float) -> str:
+    """A number of bytes for people.
+
+    >>> in_mib(3 * 2**19), in_mib(20 * 2**30)
+    ('1.5 MiB', '20,480.0 MiB')
+    """
+    return f"{size / 2**20:,.1f} MiB"
+
+
 def remove(words: Sequence[str]) -> list[Entry]:
     """Removes prefixes by the beginnings of their names; without any, all. Returns those removed.
 
@@ -155,7 +179,7 @@ def remove(words: Sequence[str]) -> list[Entry]:
 
 
 def _named(word: str, names: Collection[str]) -> str:
-    matching = [name for name in names if name.startswith(word)]
+    matching = [name for name in names if word and name.startswith(word)]
     if len(matching) > 1:
         raise UserError(f"cache: {word} begins the names {', '.join(sorted(matching))}; write more")
     if not matching:

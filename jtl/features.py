@@ -75,9 +75,10 @@ class Prefix:
       name: of the backbone.
       blocks: the frozen ones.
       params, stats: their parameters and statistics.
-      on_disk: whether other processes may find it. Blocks without parameters are run again sooner.
+      on_disk: whether other processes may find it.
 
     Attributes:
+      on_disk: the same, but for blocks without parameters, which are as soon run as read.
       found: for how many examples nothing had to be run.
     """
 
@@ -89,7 +90,7 @@ class Prefix:
         self._name, self._blocks, self._weights = name, blocks, (params, stats)
         self._program = _Program.of(blocks)
         self._run = self._program.run
-        self._on_disk = on_disk and bool(jax.tree.leaves(self._weights)) and cache.limit() > 0
+        self.on_disk = on_disk and bool(jax.tree.leaves(self._weights)) and cache.limit() > 0
         self._content = _hash(params), _hash(stats)
         self.found = 0
 
@@ -104,8 +105,10 @@ class Prefix:
         inputs, padding = examples.inputs, examples.padding
         store, names = self._stored(inputs, padding, examples.fingerprints, in_memory=in_memory)
         store.flush()
-        rows = store.take(names) if in_memory else Rows(store, names)
-        return replace(examples, inputs=rows, padding=None)
+        if in_memory:
+            return replace(examples, inputs=store.take(names), padding=None)
+        _require_disk(store)
+        return replace(examples, inputs=Rows(store, names), padding=None)
 
     def rows(self, inputs: np.ndarray, padding: int | None) -> np.ndarray:
         """What the blocks give for inputs that come a few at a time; call :meth:`flush` after."""
@@ -140,31 +143,32 @@ class Prefix:
         for start in range(0, len(new), PIECE):
             piece = new[start : start + PIECE]
             piece = [piece[place] for place in store.missing([names[index] for index in piece])]
-            taken = (
-                inputs[piece] if isinstance(inputs, np.ndarray) else View(inputs, np.array(piece))
-            )
-            for places, outputs in self._outputs(taken, padding if pooled else None):
+            for places, outputs in self._outputs(inputs, piece, padding if pooled else None):
                 store.add([names[piece[place]] for place in places], outputs)
-                if not (in_memory or store.on_disk):
-                    raise UserError("there is no room on disk for what the frozen blocks give")
+                if not in_memory:
+                    _require_disk(store)
                 shown.done(len(places))
         shown.close()
         return store, names
 
     def _outputs(
-        self, inputs: Any, padding: int | None
+        self, inputs: Any, chosen: list[int], padding: int | None
     ) -> Iterator[tuple[Int[np.ndarray, " some"], np.ndarray]]:
-        """Positions and what the blocks give for them, a batch at a time, on all devices.
+        """Places in ``chosen`` and what the blocks give there, a batch at a time, on all devices.
 
         Batches have always the same shape, so that the last bits of an output do not depend on
         which others were asked for with it.
         """
+        if not chosen:
+            return iter(())
+        lazy = not isinstance(inputs, np.ndarray)
+        taken = View(inputs, np.array(chosen)) if lazy else inputs[chosen]
         devices = sharding.own(sharding.mesh())
         weights = jax.device_put(self._weights, sharding.replicated(devices))
         parts = sharding.split(devices)
         return streamed(
             lambda rows: self._run(weights, jax.device_put(rows, parts)),
-            inputs,
+            taken,
             batch_size=BATCH,
             padding=padding,
             devices=devices.size,
@@ -175,7 +179,7 @@ class Prefix:
         program = self._program.text(self._weights, one[:, :1] if text else one)
         parts = FORMAT, jax.default_backend(), self._name, *self._content, program
         key = sha256("\0".join(parts).encode()).hexdigest()
-        folder = cache.place() / key[: cache.NAME_LENGTH] if self._on_disk else None
+        folder = cache.place() / key[: cache.NAME_LENGTH] if self.on_disk else None
         if (key, folder) not in self._stores:
             about = {
                 "backbone": self._name,
@@ -223,6 +227,14 @@ class _Program:
             lowered = self.run.lower(weights, jax.ShapeDtypeStruct(inputs.shape, inputs.dtype))
             self._texts[key] = sha256(lowered.as_text().encode()).hexdigest()
         return self._texts[key]
+
+
+def _require_disk(store: Store) -> None:
+    if not store.on_disk:
+        raise UserError(
+            f"{cache.place()}: takes no more, and what the frozen blocks give does not fit in "
+            f"memory; let {cache.PLACE} name a folder on a disk with room, or set cache=False"
+        )
 
 
 class _Shown:

@@ -135,15 +135,16 @@ def _cut(config: ConfigDict, net: Network, domains: Domains) -> tuple[Network, b
     """
     if not net.cut:
         return net, True
+    prefix = net.prefix
     parts = [getattr(domains, field.name) for field in dataclasses.fields(domains)]
     count = sum(len(part) for part in parts if part is not None)
     if not config.cache:
         why = "cache is off"
     elif config.data.augment != "none":
         why = "data.augment changes the images each time"
-    elif (size := count * net.prefix.bytes_of_one(domains.source_train)) <= MEMORY_LIMIT:
+    elif (size := count * prefix.bytes_of_one(domains.source_train)) <= MEMORY_LIMIT:
         return net, True
-    elif jax.process_count() == 1 and cache.fits(size):
+    elif prefix.on_disk and cache.fits(size) and jax.process_count() == 1:
         return net, False
     else:
         why = f"what they give for {count} examples would take {size / 2**30:.1f} GiB"
