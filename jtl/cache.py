@@ -213,8 +213,8 @@ def _shards(folder: Path) -> list[tuple[Path, os.stat_result]]:
 
 def _about(folder: Path) -> Mapping[str, Any]:
     try:
-        return json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return dict(json.loads((folder / ABOUT).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
         return {}
 
 

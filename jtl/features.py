@@ -78,7 +78,8 @@ class Prefix:
       on_disk: whether other processes may find it.
 
     Attributes:
-      on_disk: the same, but for blocks without parameters, which are as soon run as read.
+      on_disk: the same, but for blocks without parameters, which are as soon run as read. (Shards
+        hold float32; other outputs stay in memory.)
       found: for how many examples nothing had to be run.
     """
 
@@ -179,12 +180,14 @@ class Prefix:
         program = self._program.text(self._weights, one[:, :1] if text else one)
         parts = FORMAT, jax.default_backend(), self._name, *self._content, program
         key = sha256("\0".join(parts).encode()).hexdigest()
-        folder = cache.place() / key[: cache.NAME_LENGTH] if self.on_disk else None
+        given = self._shape_of_one(inputs)
+        shared = self.on_disk and given.dtype == np.float32
+        folder = cache.place() / key[: cache.NAME_LENGTH] if shared else None
         if (key, folder) not in self._stores:
             about = {
                 "backbone": self._name,
                 "blocks": [path for path, _ in self._blocks],
-                "shape": self._shape_of_one(inputs).shape[1:],
+                "shape": given.shape[1:],
                 "key": key,
             }
             self._stores[key, folder] = Store(folder, about)

@@ -208,7 +208,7 @@ def test_what_is_stored_is_listed_and_removed(
     heading, first, second, total = capsys.readouterr().out.splitlines()
     assert " ".join(heading.split()) == "name backbone up to rows shape size last used"
     name, backbone, last, rows, shape, size, unit, day, _ = first.split()
-    assert (backbone, last, rows, shape) == ("random:digits-convnet", "backbone/dense", "24", "128")
+    assert (backbone, last, rows, shape) == ("digits-convnet", "backbone/dense", "24", "128")
     assert unit == "MiB" and day.count("-") == 2 and total.endswith(str(kept.place))
     assert cli.main(["cache", "rm", name[:12]]) == 0
     assert capsys.readouterr().out.startswith("removed 1: 0.0 MiB")

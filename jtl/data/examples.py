@@ -15,11 +15,11 @@ from jtl.errors import UserError
 
 @runtime_checkable
 class Lazy(Protocol):
-    """Images of a set too large for memory, decoded when asked for."""
+    """Images, or what frozen blocks gave, too large for memory and read when asked for."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> UInt8[np.ndarray, "height width channels"]: ...
+    def __getitem__(self, index: int) -> np.ndarray: ...
 
     def stamp(self, index: int) -> str:
         """Tells a change of example ``index`` without decoding it: its name and size, say."""
@@ -48,7 +48,7 @@ class View:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int) -> UInt8[np.ndarray, "height width channels"]:
+    def __getitem__(self, index: int) -> np.ndarray:
         return self.base[int(self.indices[index])]
 
     def stamp(self, index: int) -> str:
@@ -67,7 +67,7 @@ class Examples:
     Attributes:
       name: as the user named the set, for messages and the report.
       inputs: images, uint8 from 0 to 255, in the backbone's size and channels; or vectors, float32;
-        or texts, as tokens in int32; or a lazy sequence of images.
+        or texts, as tokens in int32; or a lazy sequence.
       labels: positions in ``classes``, or None where nothing is labelled.
       classes: the classes' names; empty where nothing is labelled.
       names: what to call each example in a message or a picture: a file's path, say.

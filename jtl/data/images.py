@@ -172,6 +172,6 @@ def decoded_bytes(count: int, preprocess: Preprocess) -> int:
     return count * preprocess.size**2 * preprocess.channels
 
 
-def stack(images: Lazy, indices: Sequence[int]) -> UInt8[np.ndarray, "taken size size channels"]:
-    """Some images of a lazy set as one array."""
-    return np.stack([images[int(index)] for index in indices])
+def stack(inputs: Lazy, indices: Sequence[int]) -> np.ndarray:
+    """Some inputs of a lazy set as one array."""
+    return np.stack([inputs[int(index)] for index in indices])
