@@ -44,14 +44,14 @@ class Runner:
     """A function of inputs over as many of them as there are.
 
     Args:
-      run: what is said of rows; of texts, with the token that fills up short ones.
+      run: what is said of a batch of them.
       taken: what it takes.
       end: called when all have been run.
     """
 
     def __init__(
         self,
-        run: Callable[[np.ndarray, int | None], tuple[np.ndarray, ...]],
+        run: Callable[[np.ndarray], Any],
         taken: Taken,
         end: Callable[[], None] = lambda: None,
     ) -> None:
@@ -74,7 +74,8 @@ class Runner:
             if padding is None:
                 # Brought to the length of a full chunk, so that one shape is compiled.
                 rows = rows[np.arange(min(CHUNK, len(items))) % count]
-            yield chunk, tuple(leaf[:count] for leaf in self._run(rows, padding))
+            outputs = in_batches(self._run, rows, batch_size=CHUNK, padding=padding)
+            yield chunk, jax.tree.map(lambda leaf, n=count: leaf[:n], outputs)
         self._end()
 
 
@@ -91,12 +92,7 @@ class Trained:
         self.classes = whole.classes
         self.whole = whole
         taken = Taken(whole.backbone.wanted, whole.backbone.width, **whole.columns)
-        compiled, weights = jax.jit(outputs_of(whole.blocks)), jax.device_put(whole.weights)
-
-        def run(rows: np.ndarray, padding: int | None) -> tuple[np.ndarray, ...]:
-            said = partial(compiled, weights)
-            return in_batches(said, rows, batch_size=CHUNK, padding=padding)
-
+        run = partial(jax.jit(outputs_of(whole.blocks)), jax.device_put(whole.weights))
         self.runner = Runner(run, taken)
 
     def predict(self, inputs: Any) -> Predicted:
@@ -145,11 +141,9 @@ def embedder(found: Backbone, *, text: str, on_disk: bool) -> Runner:
     """
     blocks = prefixed("backbone", found.blocks())
     prefix = Prefix(found.name, blocks, *Start(found, blocks)(0), on_disk=on_disk)
-    return Runner(
-        lambda rows, padding: (prefix.rows(rows, padding),),
-        Taken(found.wanted, found.width, text),
-        prefix.flush,
-    )
+    padding = found.wanted.padding if isinstance(found.wanted, Tokenization) else None
+    taken = Taken(found.wanted, found.width, text)
+    return Runner(lambda rows: (prefix.rows(rows, padding),), taken, prefix.flush)
 
 
 def outputs_of(blocks: Blocks) -> Function:
