@@ -80,7 +80,7 @@ class Prefix:
     Attributes:
       on_disk: the same, but for blocks without parameters, which are as soon run as read. (Shards
         hold float32; other outputs stay in memory.)
-      found: for how many examples nothing had to be run.
+      new: how many examples had to be run.
     """
 
     _stores: ClassVar[dict[tuple[str, Path | None], Store]] = {}
@@ -93,7 +93,7 @@ class Prefix:
         self._run = self._program.run
         self.on_disk = on_disk and bool(jax.tree.leaves(self._weights)) and cache.limit() > 0
         self._content = _hash(params), _hash(stats)
-        self.found = 0
+        self.new = 0
 
     def __call__(self, examples: Examples, *, in_memory: bool = True) -> Examples:
         """The examples with the prefix's outputs in place of their inputs.
@@ -136,7 +136,7 @@ class Prefix:
             names = [sha256(f"{name} of {length}".encode()).hexdigest() for name in names]
         store = self._store(inputs, text=padding is not None)
         new = store.missing(names)
-        self.found += len(names) - len(new)
+        self.new += len(new)
         # Each process of a job begins elsewhere, and finds what the others have written by then.
         begin = len(new) * jax.process_index() // jax.process_count()
         new = new[begin:] + new[:begin]

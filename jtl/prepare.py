@@ -153,15 +153,14 @@ def _cut(config: ConfigDict, net: Network, domains: Domains) -> tuple[Network, b
 
 
 def _stored(net: Network, domains: Domains, *, in_memory: bool) -> Domains:
-    prefix, begun, count = net.prefix, time.monotonic(), 0
+    prefix, begun = net.prefix, time.monotonic()
     parts = {}
     for field in dataclasses.fields(domains):
         examples = getattr(domains, field.name)
         parts[field.name] = examples and prefix(examples, in_memory=in_memory)
-        count += len(examples) if examples else 0
     if net.cut:
-        found = f", {prefix.found:,} of {count:,} examples being known" if prefix.found else ""
-        print(f"ran the {net.cut} frozen blocks once: {time.monotonic() - begun:.1f} s{found}")
+        said = f"{time.monotonic() - begun:.1f} s, {prefix.new:,} examples being new"
+        print(f"ran the {net.cut} frozen blocks once: {said}")
     return Domains(**parts)
 
 

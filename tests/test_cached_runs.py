@@ -11,6 +11,7 @@ import small_sentences
 from kept import Kept
 from ml_collections import ConfigDict
 from PIL import Image
+from test_resume import Job
 
 from jtl import cache, cli, configuration, prepare, train
 from jtl.errors import UserError
@@ -75,10 +76,10 @@ def test_a_run_from_what_is_stored_trains_the_model_of_one_that_stores_nothing(
     made = config(data)
     first = trained(made, tmp_path / "first")
     assert sum(kept.computed) == (48 if made.data.target else 24)
-    assert "frozen blocks once" in capsys.readouterr().out
+    assert f" s, {sum(kept.computed)} examples being new" in capsys.readouterr().out
     kept.forget()
     second = trained(made, tmp_path / "second")
-    assert kept.computed == [] and "examples being known" in capsys.readouterr().out
+    assert kept.computed == [] and " s, 0 examples being new" in capsys.readouterr().out
     for name, leaf in first.items():
         np.testing.assert_array_equal(second[name], leaf, err_msg=name)
     shutil.rmtree(kept.place)
@@ -113,6 +114,20 @@ def test_a_run_that_went_on_from_the_store_ends_as_one_that_did_not_stop(
     assert kept.computed == []
     for name, leaf in expected.items():
         np.testing.assert_array_equal(found[name], leaf, err_msg=name)
+
+
+def test_the_processes_of_a_job_store_what_any_other_process_reads(
+    data: Path, tmp_path: Path, kept: Kept
+) -> None:
+    file = runs.as_file(dann(data), tmp_path / "config.py")
+    told = {cache.PLACE: str(kept.place), cache.LIMIT: "1"}
+    file.write_text(f"import os\nos.environ |= {told!r}\n" + file.read_text())
+    codes, outputs = Job((file, file), tmp_path / "job", jax_detects=False).end()
+    assert codes == [0, 0], outputs
+    assert len(kept.names()) == 1
+    code, output = runs.Process(file, tmp_path / "alone").end()
+    assert code == 0 and " s, 0 examples being new" in output, output
+    assert_equal(runs.model(tmp_path / "alone"), runs.model(tmp_path / "job"))
 
 
 def test_augmentation_is_why_nothing_is_stored(data: Path, tmp_path: Path, kept: Kept, capsys):

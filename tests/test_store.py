@@ -47,7 +47,7 @@ def examples(count: int, first: int = 0) -> Examples:
 def test_what_one_process_has_run_no_other_runs_again(kept: Kept) -> None:
     given, first = examples(40), prefix()
     expected = first(given).array()
-    assert kept.computed == [40] and first.found == 0
+    assert kept.computed == [40] and first.new == 40
     model = chain(BLOCKS[:2])
     params, _ = chain(BLOCKS).init(jax.random.key(0))
     outputs, _ = model.apply(params, {}, given.inputs, train=False, rng=None)
@@ -55,7 +55,7 @@ def test_what_one_process_has_run_no_other_runs_again(kept: Kept) -> None:
     kept.forget()
     again = prefix()
     np.testing.assert_array_equal(again(given).array(), expected)
-    assert kept.computed == [] and again.found == 40
+    assert kept.computed == [] and again.new == 0
 
 
 def test_other_choices_of_examples_share_what_they_have_in_common(kept: Kept) -> None:
