@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import toys
 from kept import Kept
 from safetensors.numpy import save_file
 
-from jtl import cache, features, store
+from jtl import cache, features, sharding, store
 from jtl.data.examples import Examples
 from jtl.errors import UserError
 from jtl.features import Prefix, below
@@ -79,6 +80,27 @@ def test_the_bits_of_a_row_do_not_depend_on_what_was_run_with_it(kept: Kept) -> 
     ]
     assert kept.computed == [3, 66, 131]
     np.testing.assert_array_equal(np.concatenate(parts), together)
+
+
+def test_all_devices_share_a_batch(
+    kept: Kept, one_device: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = prefix()(examples(200)).array()
+    shutil.rmtree(kept.place)
+    kept.forget()
+    monkeypatch.setattr(sharding, "mesh", one_device)  # gives all of them
+    monkeypatch.setattr(features, "BATCH", 8)
+    made, shares = prefix(), []
+    run = made._run
+
+    def seen(weights: Any, rows: jax.Array) -> jax.Array:
+        if len(rows) > 1:
+            shares.append([shard.data.shape[0] for shard in rows.addressable_shards])
+        return run(weights, rows)
+
+    made._run = seen
+    np.testing.assert_allclose(made(examples(200)).array(), expected, rtol=1e-6, atol=1e-6)
+    assert shares == [[8] * 8] * 4
 
 
 def test_another_cut_weight_precision_or_name_is_another_prefix(kept: Kept) -> None:
