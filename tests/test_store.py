@@ -300,8 +300,9 @@ def limit_to(shards: float, kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv(cache.LIMIT, repr(shards * size / 2**30))
 
 
+@pytest.mark.parametrize("still_in_use", [False, True])
 def test_what_was_not_used_for_longest_makes_room(
-    kept: Kept, monkeypatch: pytest.MonkeyPatch
+    still_in_use: bool, kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seeds = {}
     for seed in (1, 2, 3):
@@ -311,9 +312,14 @@ def test_what_was_not_used_for_longest_makes_room(
     for age, file in enumerate(kept.shards()):
         os.utime(file, (age + 1, age + 1))
     kept.forget()
+    first = kept.shards()[0]
     oldest, middle = (file.parent.name for file in kept.shards()[:2])
     used = next(seed for seed, name in seeds.items() if name == oldest)
-    prefix(seed=used)(examples(64))  # makes it the newest
+    prefix(seed=used)(examples(64))
+    if still_in_use:
+        os.utime(first, (0, 0))  # another clock, say
+    else:
+        kept.forget()  # its use has made it the newest
     limit_to(3.5, kept, monkeypatch)
     prefix(seed=4)(examples(64))
     assert oldest in kept.names() and middle not in kept.names() and len(kept.names()) == 3
