@@ -113,7 +113,7 @@ class Prefix:
 
     def rows(self, inputs: np.ndarray, padding: int | None) -> np.ndarray:
         """What the blocks give for inputs that come a few at a time; call :meth:`flush` after."""
-        store, names = self._stored(inputs, padding, fingerprints(inputs, padding))
+        store, names = self._stored(inputs, padding, fingerprints(inputs, padding), shown=False)
         return store.take(names)
 
     def flush(self) -> None:
@@ -127,7 +127,13 @@ class Prefix:
         return math.prod(first.shape) * first.dtype.itemsize
 
     def _stored(
-        self, inputs: Any, padding: int | None, names: list[str], *, in_memory: bool = True
+        self,
+        inputs: Any,
+        padding: int | None,
+        names: list[str],
+        *,
+        in_memory: bool = True,
+        shown: bool = True,
     ) -> tuple[Store, list[str]]:
         """A store that holds all outputs, and what they are called there."""
         pooled = self._pools(inputs)
@@ -140,7 +146,7 @@ class Prefix:
         # Each process of a job begins elsewhere, and finds what the others have written by then.
         begin = len(new) * jax.process_index() // jax.process_count()
         new = new[begin:] + new[:begin]
-        shown = _Shown(len(new))
+        line = _Shown(len(new))
         for start in range(0, len(new), PIECE):
             piece = new[start : start + PIECE]
             piece = [piece[place] for place in store.missing([names[index] for index in piece])]
@@ -148,8 +154,9 @@ class Prefix:
                 store.add([names[piece[place]] for place in places], outputs)
                 if not in_memory:
                     _require_disk(store)
-                shown.done(len(places))
-        shown.close()
+                if shown:  # who runs a few at a time has a line for all
+                    line.done(len(places))
+        line.close()
         return store, names
 
     def _outputs(

@@ -406,3 +406,5 @@ def test_what_takes_long_says_how_far_it_is(
     monkeypatch.setattr(features, "BATCH", 8)
     prefix()(replace(examples(110), name="more"))
     assert "example 100/100  100%" in capsys.readouterr().err
+    prefix().rows(examples(30, first=200).array(), None)
+    assert capsys.readouterr().err == "" and sum(kept.computed) == 140
