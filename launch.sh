@@ -6,6 +6,7 @@
 # launch.sh features BACKBONE INPUT ... -o FILE.npz                    what a backbone makes of files
 # launch.sh export WORKDIR -o DIR                                      a model for others, and its card
 # launch.sh convert WEIGHTS.pth FILE.safetensors                       PyTorch's weights as safetensors
+# launch.sh cache ls|rm [NAME ...] [--all]                             what frozen blocks gave, kept
 # launch.sh test [pytest option ...]                                   run the tests
 # launch.sh --help
 #

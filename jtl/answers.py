@@ -46,7 +46,9 @@ def predict(place: Path, words: Sequence[str], output: Path | None) -> int:
     return 0
 
 
-def features(found: Backbone, words: Sequence[str], output: Path, *, text: str) -> int:
+def features(
+    found: Backbone, words: Sequence[str], output: Path, *, text: str, on_disk: bool
+) -> int:
     """Writes what a backbone makes of inputs; returns the exit code.
 
     Args:
@@ -54,12 +56,13 @@ def features(found: Backbone, words: Sequence[str], output: Path, *, text: str) 
       words: paths of files and folders.
       output: a .csv file, or an .npz file of ``names`` and ``features`` [inputs, features].
       text: the column of a table's texts.
+      on_disk: whether they are kept for later commands too.
 
     Raises:
       UserError: no input can be read, or the file cannot be written.
     """
     runtime.keep_compiled_programs()
-    made = _said(trained.embedder(found, text=text), words)
+    made = _said(trained.embedder(found, text=text, on_disk=on_disk), words)
     if output.suffix == ".npz":
         names, rows = zip(*made, strict=True)
         count = len(names)

@@ -165,10 +165,8 @@ def network(config: ConfigDict, found: Backbone, start: Start, made: Method) -> 
     if catalogue.METHODS[config.method.name].statistics:
         _require_moving_statistics(config, *initial)
     rules = [rules for _, rules in _partitions(config)]
-    cut = 0
-    if config.data.augment == "none":
-        cut = frozen_blocks(start.blocks, initial[0] | extra, rules)
-    return Network(found, start.blocks, cut, initial, start.weights)
+    cut = frozen_blocks(start.blocks, initial[0] | extra, rules)
+    return Network(found, start.blocks, cut, config.cache, initial, start.weights)
 
 
 def _require_moving_statistics(config: ConfigDict, params: Params, stats: Params) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jtl import catalogue, overrides, ranges, registry
+from jtl import cache, catalogue, overrides, ranges, registry
 from jtl.errors import UserError, nearest
 from jtl.models.pretrained.names import TIMM
 
@@ -65,6 +65,7 @@ def check(config: ConfigDict, *, initial_follows: bool = False) -> None:
       UserError: one line naming the key, the value, and what it may be.
     """
     _check_values(config)
+    cache.limit()
     _check_method(config)
     if not initial_follows:
         _check_initial(config)
@@ -97,6 +98,7 @@ def check_backbone(config: ConfigDict) -> None:
       UserError: as :func:`check`.
     """
     _check_values(config)
+    cache.limit()
     _check_backbone(config)
 
 

@@ -15,6 +15,8 @@ jtl export WORKDIR -o DIR
     writes the model of a finished run for others: StableHLO, safetensors, a model card
 jtl convert WEIGHTS.pth FILE.safetensors [--architecture NAME]
     writes PyTorch's weights as safetensors
+jtl cache ls|rm [NAME ...] [--all]
+    lists what frozen blocks gave and later runs find, or removes it
 jtl test [pytest option ...]
     runs the tests of a source checkout
 jtl --help | --version

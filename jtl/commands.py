@@ -1,17 +1,17 @@
-"""The commands that use what was trained: their words, checked before JAX starts."""
+"""The commands that use what was trained or stored: their words, checked before JAX starts."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from jtl import checks, configuration, overrides, registry
+from jtl import cache, checks, configuration, overrides, registry
 from jtl.errors import UserError, nearest
 from jtl.models.pretrained.names import TIMM
 
-OUTPUT, ARCHITECTURE, SETTING = "-o", "--architecture", "--config."
-SETTABLE = ("model.image_size", "model.pooling", "model.max_tokens", "data.text_column")
-"""Keys of a config that say how a backbone is run, and on what of a table."""
+OUTPUT, ARCHITECTURE, SETTING, ALL = "-o", "--architecture", "--config.", "--all"
+SETTABLE = ("model.image_size", "model.pooling", "model.max_tokens", "data.text_column", "cache")
+"""Keys of a config that say how a backbone is run, on what of a table, and what is kept of it."""
 
 
 class Words(NamedTuple):
@@ -22,12 +22,14 @@ class Words(NamedTuple):
       output: the value of ``-o``.
       architecture: the value of ``--architecture``.
       settings: ``key=value`` with dotted keys.
+      everything: whether ``--all`` is there.
     """
 
     places: tuple[str, ...]
     output: Path | None
     architecture: str
     settings: tuple[str, ...]
+    everything: bool
 
 
 class Command(NamedTuple):
@@ -68,13 +70,15 @@ def work(argv: Sequence[str]) -> Callable[[], int]:
 
 
 def _parse(name: str, rest: Sequence[str]) -> Words:
-    command, places, settings = COMMANDS[name], [], []
+    command, places, settings, everything = COMMANDS[name], [], [], False
     values = {OUTPUT: "", ARCHITECTURE: ""}
     words = iter(rest)
     for word in words:
         flag, equals, value = word.partition("=")
         if word.startswith(SETTING) and SETTING in command.flags:
             settings.append(word.removeprefix(SETTING))
+        elif word == ALL and ALL in command.flags:
+            everything = True
         elif not word.startswith("-") or word == "-":
             places.append(word)
         elif flag not in command.flags:
@@ -86,7 +90,7 @@ def _parse(name: str, rest: Sequence[str]) -> Words:
             if not values[flag] or values[flag].startswith("-"):
                 raise UserError(f"{flag} has no value; write {command.usage}")
     output = Path(values[OUTPUT]).expanduser() if values[OUTPUT] else None
-    return Words(tuple(places), output, values[ARCHITECTURE], tuple(settings))
+    return Words(tuple(places), output, values[ARCHITECTURE], tuple(settings), everything)
 
 
 def _predict(words: Words) -> Callable[[], int]:
@@ -123,7 +127,8 @@ def _features(words: Words) -> Callable[[], int]:
         from jtl import answers, build  # start JAX
 
         found = build.backbone(config)
-        return answers.features(found, inputs, output, text=config.data.text_column)
+        column, on_disk = config.data.text_column, config.cache
+        return answers.features(found, inputs, output, text=column, on_disk=on_disk)
 
     return run
 
@@ -159,6 +164,27 @@ def _convert(words: Words) -> Callable[[], int]:
         from jtl.models.pretrained.convert import convert  # needs NumPy
 
         print(convert(source, file, architecture=words.architecture))
+        return 0
+
+    return run
+
+
+def _cache(words: Words) -> Callable[[], int]:
+    action, *names = words.places
+    if action not in ("ls", "rm"):
+        raise UserError(f"cache: no {action}; write {COMMANDS['cache'].usage}")
+    if action == "ls" and (names or words.everything):
+        raise UserError(f"cache: ls shows all, and takes no {(*names, ALL)[0]}")
+    if action == "rm" and bool(names) == words.everything:
+        raise UserError("cache: rm takes names of jtl cache ls, or --all")
+    cache.limit()
+
+    def run() -> int:
+        if action == "ls":
+            print(cache.table(cache.entries()))
+        else:
+            removed = cache.remove(names)
+            print(f"removed {len(removed)}: {cache.in_mib(sum(e.size for e in removed))}")
         return 0
 
     return run
@@ -209,5 +235,6 @@ COMMANDS: Mapping[str, Command] = {
         2,
         2,
     ),
+    "cache": Command("jtl cache ls|rm [NAME ...] [--all]", (ALL,), _cache, 1),
 }
 """By their names."""

@@ -64,6 +64,9 @@ def defaults() -> ConfigDict:
     # How far from the start to the end of training (0 to 1) classifiers are tested too: their
     # parameters are between those of model.initial and those that the run ends with.
     config.interpolate = ()
+    # Whether the frozen blocks run once, and what they give is kept for later runs too; if not,
+    # they run at every step.
+    config.cache = True
     # How the step is spread over devices.
     config.parallel = "jit"
     # Parameters whose whole path this pattern matches are shared out over the devices, with what

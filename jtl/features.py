@@ -4,20 +4,34 @@ Blocks below the lowest trainable one always give the same output for the same i
 outputs are computed once and training starts from them.
 """
 
-import hashlib
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import ClassVar
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
+from jaxtyping import Int
 
-from jtl import partition
-from jtl.data.examples import Examples
-from jtl.inference import in_batches
+from jtl import cache, partition, sharding
+from jtl.data.examples import Examples, View, fingerprints
+from jtl.errors import UserError
+from jtl.inference import streamed
+from jtl.log import Progress
 from jtl.models.chain import Blocks, chain
+from jtl.store import Rows, Store
 from jtl.types import Params, Stats
+
+FORMAT = "1"
+"""Of what is kept on disk: another one makes all of it be computed again."""
+BATCH, PIECE = 64, 2048
+"""Examples in a batch, on each device; examples after which it is seen what others have written."""
+QUIET_SECONDS = 2.0
+"""Before there is a progress line."""
 
 
 def frozen_blocks(blocks: Blocks, params: Params, stages: Sequence[partition.Rules]) -> int:
@@ -52,68 +66,209 @@ def below(tree: Params, blocks: Blocks) -> Params:
 class Prefix:
     """The frozen blocks with their parameters, compiled; calls give stored activations.
 
-    An image in memory is run once however often it is asked for, also by later runs of the same
-    process and whichever way they split their data: outputs are kept under the weights, the
-    blocks and the pixels.
+    An example is run once however often it is asked for, by later runs too and whichever way they
+    split their data. What it gives is kept (:mod:`jtl.store`) under all that it depends on: the
+    compiled program, which holds the blocks, their precision and what they do to pixels; the
+    weights; and the content of the example.
+
+    Args:
+      name: of the backbone.
+      blocks: the frozen ones.
+      params, stats: their parameters and statistics.
+      on_disk: whether other processes may find it.
+
+    Attributes:
+      on_disk: the same, but for blocks without parameters, which are as soon run as read. (Shards
+        hold float32; other outputs stay in memory.)
+      new: how many examples had to be run.
     """
 
-    _kept: ClassVar[dict[tuple[str, ...], dict[str, np.ndarray]]] = {}
+    _stores: ClassVar[dict[tuple[str, Path | None], Store]] = {}
 
-    def __init__(self, name: str, blocks: Blocks, params: Params, stats: Stats) -> None:
+    def __init__(
+        self, name: str, blocks: Blocks, params: Params, stats: Stats, *, on_disk: bool = False
+    ) -> None:
+        self._name, self._blocks, self._weights = name, blocks, (params, stats)
+        self._program = _Program.of(blocks)
+        self._run = self._program.run
+        self.on_disk = on_disk and bool(jax.tree.leaves(self._weights)) and cache.limit() > 0
+        self._content = _hash(params), _hash(stats)
+        self.new = 0
+
+    def __call__(self, examples: Examples, *, in_memory: bool = True) -> Examples:
+        """The examples with the prefix's outputs in place of their inputs.
+
+        Raises:
+          UserError: the outputs are to stay on disk, and it takes no more.
+        """
+        if not self._blocks:
+            return examples
+        inputs, padding = examples.inputs, examples.padding
+        store, names = self._stored(inputs, padding, examples.fingerprints, in_memory=in_memory)
+        store.flush()
+        if in_memory:
+            return replace(examples, inputs=store.take(names), padding=None)
+        _require_disk(store)
+        return replace(examples, inputs=Rows(store, names), padding=None)
+
+    def rows(self, inputs: np.ndarray, padding: int | None) -> np.ndarray:
+        """What the blocks give for inputs that come a few at a time; call :meth:`flush` after."""
+        store, names = self._stored(inputs, padding, fingerprints(inputs, padding), shown=False)
+        return store.take(names)
+
+    def flush(self) -> None:
+        """Writes what :meth:`rows` found."""
+        for store in self._stores.values():
+            store.flush()
+
+    def bytes_of_one(self, examples: Examples) -> int:
+        """How much memory the output for one example takes."""
+        first = self._shape_of_one(examples.inputs)
+        return math.prod(first.shape) * first.dtype.itemsize
+
+    def _stored(
+        self,
+        inputs: Any,
+        padding: int | None,
+        names: list[str],
+        *,
+        in_memory: bool = True,
+        shown: bool = True,
+    ) -> tuple[Store, list[str]]:
+        """A store that holds all outputs, and what they are called there."""
+        pooled = self._pools(inputs)
+        if padding is not None and not pooled:
+            length = inputs.shape[1]
+            names = [sha256(f"{name} of {length}".encode()).hexdigest() for name in names]
+        store = self._store(inputs, text=padding is not None)
+        new = store.missing(names)
+        self.new += len(new)
+        # Each process of a job begins elsewhere, and finds what the others have written by then.
+        begin = len(new) * jax.process_index() // jax.process_count()
+        new = new[begin:] + new[:begin]
+        line = _Shown(len(new))
+        for start in range(0, len(new), PIECE):
+            piece = new[start : start + PIECE]
+            piece = [piece[place] for place in store.missing([names[index] for index in piece])]
+            for places, outputs in self._outputs(inputs, piece, padding if pooled else None):
+                store.add([names[piece[place]] for place in places], outputs)
+                if not in_memory:
+                    _require_disk(store)
+                if shown:  # who runs a few at a time has a line for all
+                    line.done(len(places))
+        line.close()
+        return store, names
+
+    def _outputs(
+        self, inputs: Any, chosen: list[int], padding: int | None
+    ) -> Iterator[tuple[Int[np.ndarray, " some"], np.ndarray]]:
+        """Places in ``chosen`` and what the blocks give there, a batch at a time, on all devices.
+
+        Batches have always the same shape, so that the last bits of an output do not depend on
+        which others were asked for with it.
+        """
+        if not chosen:
+            return iter(())
+        lazy = not isinstance(inputs, np.ndarray)
+        taken = View(inputs, np.array(chosen)) if lazy else inputs[chosen]
+        devices = sharding.own(sharding.mesh())
+        weights = jax.device_put(self._weights, sharding.replicated(devices))
+        parts = sharding.split(devices)
+        return streamed(
+            lambda rows: self._run(weights, jax.device_put(rows, parts)),
+            taken,
+            batch_size=BATCH,
+            padding=padding,
+            devices=devices.size,
+        )
+
+    def _store(self, inputs: Any, *, text: bool) -> Store:
+        one = np.asarray(inputs[0])[None]
+        program = self._program.text(self._weights, one[:, :1] if text else one)
+        parts = FORMAT, jax.default_backend(), self._name, *self._content, program
+        key = sha256("\0".join(parts).encode()).hexdigest()
+        given = self._shape_of_one(inputs)
+        shared = self.on_disk and given.dtype == np.float32
+        folder = cache.place() / key[: cache.NAME_LENGTH] if shared else None
+        if (key, folder) not in self._stores:
+            about = {
+                "backbone": self._name,
+                "blocks": [path for path, _ in self._blocks],
+                "shape": given.shape[1:],
+                "key": key,
+            }
+            self._stores[key, folder] = Store(folder, about)
+        return self._stores[key, folder]
+
+    def _pools(self, inputs: Any) -> bool:
+        """Whether outputs for texts do not depend on how far they are padded.
+
+        Blocks below the pooling of tokens give more for longer ones.
+        """
+        return len(self._shape_of_one(inputs).shape) == 2
+
+    def _shape_of_one(self, inputs: Any) -> jax.ShapeDtypeStruct:
+        return jax.eval_shape(self._run, self._weights, np.asarray(inputs[0])[None])
+
+
+class _Program:
+    """Blocks as a compiled function; one object serves all who have these blocks."""
+
+    def __init__(self, blocks: Blocks) -> None:
         model = chain(blocks)
-        key = (name, *(path for path, _ in blocks), _hash(params), _hash(stats))
-        self._outputs = self._kept.setdefault(key, {})
-        self._weights = (params, stats)
-        self._empty = not blocks
+        self._texts: dict[tuple[Any, ...], str] = {}
 
         @jax.jit
         def run(weights: tuple[Params, Stats], inputs: jax.Array) -> jax.Array:
             return model.apply(*weights, inputs, train=False, rng=None)[0]
 
-        self._run = run
+        self.run = run
 
-    def __call__(self, examples: Examples) -> Examples:
-        """The examples with the prefix's outputs in place of their inputs."""
-        if self._empty:
-            return examples
-        if not isinstance(examples.inputs, np.ndarray):
-            return replace(examples, inputs=self._outputs_of(examples))
-        names = examples.fingerprints
-        if examples.padding is not None and not self._pools(examples):
-            names = [f"{name} of {examples.inputs.shape[1]}" for name in names]
-        new = list({n: i for i, n in enumerate(names) if n not in self._outputs}.values())
-        if new:
-            outputs = self._outputs_of(examples.take(new))
-            self._outputs |= zip((names[index] for index in new), outputs, strict=True)
-        outputs = np.stack([self._outputs[name] for name in names])
-        return replace(examples, inputs=outputs, padding=None)
+    @staticmethod
+    @lru_cache(maxsize=32)
+    def of(blocks: Blocks) -> "_Program":
+        """That of these blocks."""
+        return _Program(blocks)
 
-    def bytes_of_one(self, examples: Examples) -> int:
-        """How much memory the output for one example takes."""
-        first = self._shape_of_one(examples)
-        return math.prod(first.shape) * first.dtype.itemsize
+    def text(self, weights: tuple[Params, Stats], inputs: np.ndarray) -> str:
+        """A hash of the program, before it is compiled for a machine."""
+        key = inputs.shape, inputs.dtype.str, jax.config.values["jax_default_matmul_precision"]
+        if key not in self._texts:
+            lowered = self.run.lower(weights, jax.ShapeDtypeStruct(inputs.shape, inputs.dtype))
+            self._texts[key] = sha256(lowered.as_text().encode()).hexdigest()
+        return self._texts[key]
 
-    def _outputs_of(self, examples: Examples) -> np.ndarray:
-        weights = jax.device_put(self._weights)
-        return in_batches(
-            lambda inputs: self._run(weights, inputs),
-            examples.inputs,
-            padding=examples.padding if self._pools(examples) else None,
+
+def _require_disk(store: Store) -> None:
+    if not store.on_disk:
+        raise UserError(
+            f"{cache.place()}: takes no more, and what the frozen blocks give does not fit in "
+            f"memory; let {cache.PLACE} name a folder on a disk with room, or set cache=False"
         )
 
-    def _pools(self, examples: Examples) -> bool:
-        """Whether outputs for texts do not depend on how far they are padded.
 
-        Blocks below the pooling of tokens give more for longer ones.
-        """
-        return len(self._shape_of_one(examples).shape) == 2
+class _Shown:
+    """A progress line over examples, once there has been something to wait for."""
 
-    def _shape_of_one(self, examples: Examples) -> jax.ShapeDtypeStruct:
-        return jax.eval_shape(self._run, self._weights, np.asarray(examples.inputs[0])[None])
+    def __init__(self, total: int) -> None:
+        self._total, self._done, self._begun = total, 0, time.monotonic()
+        self._line: Progress | None = None
+
+    def done(self, count: int) -> None:
+        self._done += count
+        if self._line is None and time.monotonic() - self._begun > QUIET_SECONDS:
+            self._line = Progress(self._total, start=self._done, unit="example")
+        if self._line:
+            self._line.update(self._done, {})
+
+    def close(self) -> None:
+        if self._line:
+            self._line.close()
 
 
 def _hash(tree: Params) -> str:
-    digest = hashlib.sha256()
+    digest = sha256()
     for path, leaf in partition.walk(tree):
-        digest.update(path.encode() + np.asarray(leaf).tobytes())
+        value = np.asarray(leaf)
+        digest.update(f"{path} {value.dtype} {value.shape}".encode() + value.tobytes())
     return digest.hexdigest()

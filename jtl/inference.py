@@ -1,7 +1,8 @@
 """Running a pure function over many examples, in batches of few shapes."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -25,53 +26,83 @@ def in_batches(
 
     Args:
       function: takes ``batch_size`` examples; compiled by the caller.
-      inputs: an array, or a lazy sequence of images. The last batch is filled up with its first
-        example, so that one shape is compiled; what belongs to the filling is dropped.
-      batch_size: how many examples make up a batch.
+      inputs: an array, or a lazy sequence of images.
+      batch_size: how many examples make up a batch, at most.
+      padding: as :func:`streamed` has it.
+    """
+    batches = streamed(function, inputs, batch_size=min(batch_size, len(inputs)), padding=padding)
+    places, parts = zip(*batches, strict=True)
+    back = np.argsort(np.concatenate(places))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[back], *parts)
+
+
+def streamed(
+    function: Callable[[Any], Any],
+    inputs: Any,
+    *,
+    batch_size: int,
+    padding: int | None = None,
+    devices: int = 1,
+) -> Iterator[tuple[Int[np.ndarray, " some"], Any]]:
+    """Applies ``function`` to all of ``inputs``, and yields positions and what it returns for them.
+
+    While one batch is computed, the next one is read. A batch is filled up with examples of its
+    own, so that one shape is compiled; what belongs to the filling is dropped.
+
+    Args:
+      function: takes a batch; compiled by the caller.
+      inputs: an array, or a lazy sequence of images.
+      batch_size: how many examples make up a batch, on each device.
       padding: of texts [N, T], the token that fills up short ones. Each is then run among others
         of about its length, without most of its padding; what the function returns for it must be
-        of one shape whatever its length.
+        of one shape whatever its length. How many make up a batch hangs on their length.
+      devices: how many share a batch. One that fits on the first is not shared.
     """
-    if padding is not None:
-        return _by_length(function, inputs, padding)
-    total = len(inputs)
-    batch_size = min(batch_size, total)
-    parts = []
-    for start in range(0, total, batch_size):
-        stop = min(start + batch_size, total)
-        indices = np.arange(start, start + batch_size)
-        indices[stop - start :] = start
-        parts.append(_first(stop - start, function(_fetch(inputs, indices))))
-    return _joined(parts)
+    if padding is None:
+        groups = [_Group(np.arange(len(inputs)), batch_size, None)]
+    else:
+        groups = _by_length(inputs, padding)
+    running: tuple[np.ndarray, Any] | None = None
+    for members, size, length in groups:
+        size *= devices if len(members) > size else 1
+        for start in range(0, len(members), size):
+            places = members[start : start + size]
+            rows = _fetch(inputs, np.resize(places, size))
+            outputs = function(rows if length is None else rows[:, :length])
+            if running:
+                yield _first(*running)
+            running = places, outputs
+    if running:
+        yield _first(*running)
 
 
-def _by_length(
-    function: Callable[[Any], Any], tokens: Int[np.ndarray, "examples tokens"], padding: int
-) -> Any:
+class _Group(NamedTuple):
+    """Examples that run in batches of one shape: how many on a device, and how many tokens long."""
+
+    members: np.ndarray
+    size: int
+    length: int | None
+
+
+def _by_length(tokens: Int[np.ndarray, "examples tokens"], padding: int) -> list[_Group]:
     lengths = tokens.shape[1] - np.argmax(tokens[:, ::-1] != padding, axis=1)
     buckets = np.minimum(np.append(LENGTHS, tokens.shape[1]), tokens.shape[1])
     bucket = np.searchsorted(buckets, lengths)
-    order, parts = np.argsort(bucket, kind="stable"), []
+    groups = []
     for number in np.unique(bucket):
-        members, length = np.flatnonzero(bucket == number), int(buckets[number])
-        size = max(1, _TOKENS // length)
-        for start in range(0, len(members), size):
-            rows = np.resize(members[start : start + size], size)
-            count = min(size, len(members) - start)
-            parts.append(_first(count, function(tokens[rows, :length])))
-    back = np.argsort(order)
-    return jax.tree.map(lambda leaf: leaf[back], _joined(parts))
+        length = int(buckets[number])
+        groups.append(_Group(np.flatnonzero(bucket == number), max(1, _TOKENS // length), length))
+    return groups
 
 
-def _first(count: int, outputs: Any) -> Any:
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[:count], outputs)
-
-
-def _joined(parts: list[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+def _first(places: np.ndarray, outputs: Any) -> tuple[np.ndarray, Any]:
+    return places, jax.tree.map(lambda leaf: np.asarray(leaf)[: len(places)], outputs)
 
 
 def _fetch(inputs: Any, indices: np.ndarray) -> np.ndarray:
     if isinstance(inputs, np.ndarray):
         return inputs[indices]
-    return np.stack([inputs[int(index)] for index in indices])
+    each = np.unique(indices).tolist()
+    with ThreadPoolExecutor() as pool:  # what decodes leaves the interpreter to others
+        rows = dict(zip(each, pool.map(inputs.__getitem__, each), strict=True))
+    return np.stack([rows[index] for index in indices.tolist()])

@@ -109,6 +109,7 @@ class Progress:
       total: steps of the run.
       start: steps done before, if the run was resumed.
       examples: per step, to show examples per second.
+      unit: what a step is called.
       stream: where to; standard error by default, so that standard output holds results only.
       clock: seconds, for tests.
     """
@@ -119,10 +120,11 @@ class Progress:
         *,
         start: int = 0,
         examples: int | None = None,
+        unit: str = "step",
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._total, self._examples, self._clock = total, examples, clock
+        self._total, self._examples, self._unit, self._clock = total, examples, unit, clock
         self._stream = stream or sys.stderr
         self._live = self._stream.isatty()
         self._step, self._losses = start, ""
@@ -183,12 +185,13 @@ class Progress:
         self._drawn_at, self._drawn_step = now, self._step
 
     def _parts(self, now: float) -> list[str]:
-        parts = [f"step {self._step:,}/{self._total:,}", f"{self._step / self._total:4.0%}"]
+        parts = [f"{self._unit} {self._step:,}/{self._total:,}", f"{self._step / self._total:4.0%}"]
         since, step = self._first or (now, self._step)
         if self._step > step and now > since:
             rate = (self._step - step) / (now - since)
             parts.append(f"{duration((self._total - self._step) / rate)} left")
-            parts.append(f"{rate:,.3g} steps/s" if rate < 100 else f"{rate:,.0f} steps/s")
+            speed = f"{rate:,.3g}" if rate < 100 else f"{rate:,.0f}"
+            parts.append(f"{speed} {self._unit}s/s")
             if self._examples:
                 parts.append(f"{rate * self._examples:,.0f} examples/s")
         return [*parts, self._losses] if self._losses else parts

@@ -117,6 +117,7 @@ class Network:
       backbone: its name, preprocessing and pretrained weights.
       blocks: all blocks, the head last.
       cut: how many of them are run once, before training.
+      cache: whether what they give is kept on disk.
       initial: parameters and statistics of all blocks before training.
       weights: where the pretrained ones among them come from, with their sha256.
     """
@@ -124,6 +125,7 @@ class Network:
     backbone: Backbone
     blocks: Blocks
     cut: int
+    cache: bool
     initial: tuple[Params, Stats]
     weights: Mapping[str, str]
 
@@ -156,7 +158,7 @@ class Network:
 
     def _part(self, blocks: Blocks) -> Prefix:
         params, stats = (below(tree, blocks) for tree in self.initial)
-        return Prefix(self.backbone.name, blocks, params, stats)
+        return Prefix(self.backbone.name, blocks, params, stats, on_disk=self.cache)
 
     def start(self) -> tuple[Params, Stats]:
         """The parameters and statistics that training starts from."""

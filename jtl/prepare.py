@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jtl import build, runtime, sharding, workdir
+from jtl import build, cache, runtime, sharding, workdir
 from jtl.data.examples import Examples
 from jtl.data.images import MEMORY_LIMIT
 from jtl.data.splits import Domains
@@ -86,8 +86,8 @@ def prepare(config: ConfigDict, folder: Path, shared: Shared | None = None) -> R
         "start",
         *shape,
     )
-    net = _affordable(build.network(config, found, start, made), domains)
-    stored = _stored(net, domains)
+    net, in_memory = _cut(config, build.network(config, found, start, made), domains)
+    stored = _stored(net, domains, in_memory=in_memory)
     labelled = build.labelled(config, stored, made)
     for part in filter(None, (labelled, stored.target_train)):
         if config.batch_size > len(part):
@@ -127,29 +127,40 @@ def _domains(config: ConfigDict, found: Backbone) -> Domains:
     return domains
 
 
-def _affordable(net: Network, domains: Domains) -> Network:
-    """The network cut so that what the prefix gives fits in memory; uncut where it does not."""
+def _cut(config: ConfigDict, net: Network, domains: Domains) -> tuple[Network, bool]:
+    """The network, uncut where its frozen blocks have to run at every step, and the user told why.
+
+    Returns:
+      Beside it, whether what they give is held in memory; if not, it is read from disk.
+    """
+    if not net.cut:
+        return net, True
+    prefix = net.prefix
     parts = [getattr(domains, field.name) for field in dataclasses.fields(domains)]
     count = sum(len(part) for part in parts if part is not None)
-    size = count * net.prefix.bytes_of_one(domains.source_train) if net.cut else 0
-    if size <= MEMORY_LIMIT:
-        return net
-    print(
-        f"the {net.cut} frozen blocks run at every step: what they give for {count} examples would "
-        f"take {size / 2**30:.1f} GiB"
-    )
-    return dataclasses.replace(net, cut=0)
+    if not config.cache:
+        why = "cache is off"
+    elif config.data.augment != "none":
+        why = "data.augment changes the images each time"
+    elif (size := count * prefix.bytes_of_one(domains.source_train)) <= MEMORY_LIMIT:
+        return net, True
+    elif prefix.on_disk and cache.fits(size) and jax.process_count() == 1:
+        return net, False
+    else:
+        why = f"what they give for {count} examples would take {size / 2**30:.1f} GiB"
+    print(f"the {net.cut} frozen blocks run at every step: {why}")
+    return dataclasses.replace(net, cut=0), True
 
 
-def _stored(net: Network, domains: Domains) -> Domains:
-    prefix, begun, images = net.prefix, time.monotonic(), 0
+def _stored(net: Network, domains: Domains, *, in_memory: bool) -> Domains:
+    prefix, begun = net.prefix, time.monotonic()
     parts = {}
     for field in dataclasses.fields(domains):
         examples = getattr(domains, field.name)
-        parts[field.name] = examples and prefix(examples)
-        images += len(examples) if examples else 0
+        parts[field.name] = examples and prefix(examples, in_memory=in_memory)
     if net.cut:
-        print(f"ran the {net.cut} frozen blocks once: {time.monotonic() - begun:.1f} s")
+        said = f"{time.monotonic() - begun:.1f} s, {prefix.new:,} examples being new"
+        print(f"ran the {net.cut} frozen blocks once: {said}")
     return Domains(**parts)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jtl import plots, transferability
+from jtl.data.batches import fetch
 from jtl.models import heads
 from jtl.prepare import Run, Shared, prepare
 from jtl.study import Findings, Results, Study, spread, values
@@ -99,7 +100,7 @@ def transferability_of(run: Run) -> dict[str, float]:
     Those of predictions are left out for a backbone without the head that it was pretrained with.
     """
     stored = run.labelled if run.net.cut else run.net.embedding(run.labelled)
-    features, labels = stored.array(), stored.known_labels()
+    features, labels = fetch(stored, np.arange(len(stored))).inputs, stored.known_labels()
     unit = features / np.sqrt(np.mean(np.square(features, dtype=np.float64)))
     found = {name: getattr(transferability, name)(unit, labels) for name in BY_FEATURES}
     head = run.net.backbone.head

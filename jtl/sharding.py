@@ -21,6 +21,12 @@ def mesh() -> Mesh:
     return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
 
 
+def own(devices: Mesh) -> Mesh:
+    """Those of them that belong to this process."""
+    here = [d for d in devices.devices.flat if d.process_index == jax.process_index()]
+    return Mesh(np.array(here), (AXIS,))
+
+
 def replicated(devices: Mesh) -> NamedSharding:
     """Every device holds the whole array."""
     return NamedSharding(devices, PartitionSpec())

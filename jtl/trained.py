@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,10 +13,11 @@ from jaxtyping import Float
 from jtl.data import inputs as asked
 from jtl.data.inputs import CHUNK, Chunk, Item, Taken
 from jtl.errors import UserError
+from jtl.features import Prefix
 from jtl.inference import in_batches
 from jtl.models import saved
 from jtl.models.backbone import Backbone
-from jtl.models.chain import Blocks, chain, classifier, prefixed
+from jtl.models.chain import Blocks, classifier, prefixed
 from jtl.network import Start
 from jtl.types import Array, Params, Stats, Tokenization
 
@@ -41,18 +43,22 @@ class Predicted(NamedTuple):
 
 
 class Runner:
-    """A pure function of inputs, compiled, over as many of them as there are.
+    """A function of inputs over as many of them as there are.
 
     Args:
-      function: what to run.
-      weights: of it.
+      run: what is said of a batch of them.
       taken: what it takes.
+      end: called when all have been run.
     """
 
-    def __init__(self, function: Function, weights: Weights, taken: Taken) -> None:
+    def __init__(
+        self,
+        run: Callable[[np.ndarray], Any],
+        taken: Taken,
+        end: Callable[[], None] = lambda: None,
+    ) -> None:
         self.taken = taken
-        compiled, on_device = jax.jit(function), jax.device_put(weights)
-        self._run = lambda rows: compiled(on_device, rows)
+        self._run, self._end = run, end
 
     def __call__(self, items: Sequence[Item]) -> Iterator[tuple[Chunk, Any]]:
         """Reads and runs the inputs, some at a time.
@@ -72,6 +78,7 @@ class Runner:
                 rows = rows[np.arange(min(CHUNK, len(items))) % count]
             outputs = in_batches(self._run, rows, batch_size=CHUNK, padding=padding)
             yield chunk, jax.tree.map(lambda leaf, n=count: leaf[:n], outputs)
+        self._end()
 
 
 class Trained:
@@ -87,7 +94,8 @@ class Trained:
         self.classes = whole.classes
         self.whole = whole
         taken = Taken(whole.backbone.wanted, whole.backbone.width, **whole.columns)
-        self.runner = Runner(outputs_of(whole.blocks), whole.weights, taken)
+        run = partial(jax.jit(outputs_of(whole.blocks)), jax.device_put(whole.weights))
+        self.runner = Runner(run, taken)
 
     def predict(self, inputs: Any) -> Predicted:
         """What the model says of inputs, which are brought to what it was trained on.
@@ -126,19 +134,19 @@ def load(place: str | os.PathLike[str]) -> Trained:
     return Trained(saved.whole(Path(place)))
 
 
-def embedder(found: Backbone, *, text: str) -> Runner:
+def embedder(found: Backbone, *, text: str, on_disk: bool) -> Runner:
     """Gives (features,) of a backbone; one that starts at random is drawn with seed 0.
 
     Args:
       found: the backbone.
       text: the column of a table's texts.
+      on_disk: whether features are kept there, and are not computed where they have been.
     """
     blocks = prefixed("backbone", found.blocks())
-
-    def features(weights: Weights, inputs: Array) -> tuple[jax.Array]:
-        return (chain(blocks).apply(*weights, inputs, train=False, rng=None)[0],)
-
-    return Runner(features, Start(found, blocks)(0), Taken(found.wanted, found.width, text))
+    prefix = Prefix(found.name, blocks, *Start(found, blocks)(0), on_disk=on_disk)
+    padding = found.wanted.padding if isinstance(found.wanted, Tokenization) else None
+    taken = Taken(found.wanted, found.width, text)
+    return Runner(lambda rows: (prefix.rows(rows, padding),), taken, prefix.flush)
 
 
 def outputs_of(blocks: Blocks) -> Function:

@@ -14,12 +14,15 @@ _OWNED = None if _CACHE in os.environ else tempfile.mkdtemp(prefix="jtl-test-com
 if _OWNED:
     os.environ[_CACHE] = _OWNED
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# What frozen blocks give is kept by the tests alone whose subject it is, in folders of their own.
+os.environ["JTL_CACHE_LIMIT"] = "0"
 # Programs without the lines of Python that they come from are written in less time.
 os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import hypothesis  # noqa: E402 (after the environment that jax reads)
 import jax  # noqa: E402 (the same)
+import kept as store_of_a_test  # noqa: E402 (the same)
 import pytest  # noqa: E402 (the same)
 import quick_compiles  # noqa: E402 (the same)
 from jax.sharding import AxisType  # noqa: E402 (the same)
@@ -60,6 +63,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def root() -> Path:
     """The root of the checkout."""
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[store_of_a_test.Kept]:
+    """What frozen blocks give is kept in a folder of the test."""
+    with store_of_a_test.keeping(tmp_path / "cache") as made:
+        yield made
 
 
 @pytest.fixture

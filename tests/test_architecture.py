@@ -26,6 +26,7 @@ LAYERS = (
         "manifest",
         "cluster",
         "atomic",
+        "cache",
     ),
     (
         "transferability",
@@ -36,6 +37,7 @@ LAYERS = (
         "runtime",
         "interrupt",
         "inference",
+        "store",
         "workdir",
         "execution",
     ),
@@ -81,6 +83,7 @@ READ_CONFIGS = {
 LIGHT = (
     "errors",
     "ranges",
+    "cache",
     "catalogue",
     "cluster",
     "registry",

@@ -58,6 +58,11 @@ MISTAKES = {
         "convert photo.png b.safetensors --architecture resnet51",
         "--architecture: jtl has no 'resnet51'; did you mean resnet50",
     ),
+    "no action on the cache": ("cache list", "cache: no list; write jtl cache ls|rm [NAME ...]"),
+    "a name to list": ("cache ls name", "cache: ls shows all, and takes no name"),
+    "nothing to remove": ("cache rm", "cache: rm takes names of jtl cache ls, or --all"),
+    "all and some": ("cache rm name --all", "cache: rm takes names of jtl cache ls, or --all"),
+    "no such name": ("cache rm name", "cache: nothing is called name"),
     "no run to export": ("export nowhere -o out", "no finished run in nowhere"),
 }
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, runtime_checkable
@@ -14,14 +15,18 @@ from jtl.errors import UserError
 
 @runtime_checkable
 class Lazy(Protocol):
-    """Images of a set too large for memory, decoded when asked for."""
+    """Images, or what frozen blocks gave, too large for memory and read when asked for."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> UInt8[np.ndarray, "height width channels"]: ...
+    def __getitem__(self, index: int) -> np.ndarray: ...
 
     def stamp(self, index: int) -> str:
         """Tells a change of example ``index`` without decoding it: its name and size, say."""
+        ...
+
+    def fingerprint(self, index: int) -> str:
+        """A hash of all that example ``index`` is decoded from."""
         ...
 
 
@@ -43,12 +48,16 @@ class View:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int) -> UInt8[np.ndarray, "height width channels"]:
+    def __getitem__(self, index: int) -> np.ndarray:
         return self.base[int(self.indices[index])]
 
     def stamp(self, index: int) -> str:
         """As the base's."""
         return self.base.stamp(int(self.indices[index]))
+
+    def fingerprint(self, index: int) -> str:
+        """As the base's."""
+        return self.base.fingerprint(int(self.indices[index]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +67,7 @@ class Examples:
     Attributes:
       name: as the user named the set, for messages and the report.
       inputs: images, uint8 from 0 to 255, in the backbone's size and channels; or vectors, float32;
-        or texts, as tokens in int32; or a lazy sequence of images.
+        or texts, as tokens in int32; or a lazy sequence.
       labels: positions in ``classes``, or None where nothing is labelled.
       classes: the classes' names; empty where nothing is labelled.
       names: what to call each example in a message or a picture: a file's path, say.
@@ -142,11 +151,11 @@ class Examples:
 
     @cached_property
     def fingerprints(self) -> list[str]:
-        """A hash of each input of a set that is in memory; of texts, without their padding."""
-        rows = list(self.array())
-        if self.padding is not None:
-            rows = [np.trim_zeros(row - self.padding, "b") for row in rows]
-        return [hashlib.sha256(np.ascontiguousarray(row).data).hexdigest() for row in rows]
+        """A hash of each input; of texts, without their padding."""
+        if isinstance(self.inputs, np.ndarray):
+            return fingerprints(self.inputs, self.padding)
+        with ThreadPoolExecutor() as pool:
+            return list(pool.map(self.inputs.fingerprint, range(len(self.inputs))))
 
     def sha256(self) -> str:
         """A hash of the content: inputs, labels, classes, names and split.
@@ -176,3 +185,11 @@ class Examples:
     @cached_property
     def _sha256_of_array(self) -> str:
         return hashlib.sha256(np.ascontiguousarray(self.array()).data).hexdigest()
+
+
+def fingerprints(inputs: np.ndarray, padding: int | None = None) -> list[str]:
+    """A hash of each row; of texts, whose padding is given, without it."""
+    rows = list(inputs)
+    if padding is not None:
+        rows = [np.trim_zeros(row - padding, "b") for row in rows]
+    return [hashlib.sha256(np.ascontiguousarray(row).data).hexdigest() for row in rows]

@@ -1,9 +1,11 @@
 """Image files of every kind, decoded into what a backbone takes."""
 
+import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -37,9 +39,15 @@ def decode(path: Path, preprocess: Preprocess) -> UInt8[np.ndarray, "size size c
 
 def read(path: Path, preprocess: Preprocess) -> Picture:
     """As :func:`decode`, together with what had to be done to the image."""
+    with _opened(path) as file:
+        return read_stream(file, str(path), preprocess)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
         with path.open("rb") as file:
-            return read_stream(file, str(path), preprocess)
+            yield file
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no such file") from error
     except PermissionError as error:
@@ -129,6 +137,11 @@ class Files:
         """Name and size of the file."""
         return f"{self.names[index]} {self.paths[index].stat().st_size}"
 
+    def fingerprint(self, index: int) -> str:
+        """Of the file and what is done to it."""
+        with _opened(self.paths[index]) as file:
+            return encoded_fingerprint(file.read(), self.preprocess)
+
     def read_all(self) -> tuple[UInt8[np.ndarray, "files size size channels"], tuple[str, ...]]:
         """All files decoded, by all cores, and what was done to how many of them."""
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -149,11 +162,16 @@ def gather(
     return images, tuple(notes)
 
 
+def encoded_fingerprint(encoded: bytes, preprocess: Preprocess) -> str:
+    """A hash of an image that is not decoded, and of what will be done to it."""
+    return hashlib.sha256(repr(preprocess).encode() + b"\0" + encoded).hexdigest()
+
+
 def decoded_bytes(count: int, preprocess: Preprocess) -> int:
     """What ``count`` images take in memory."""
     return count * preprocess.size**2 * preprocess.channels
 
 
-def stack(images: Lazy, indices: Sequence[int]) -> UInt8[np.ndarray, "taken size size channels"]:
-    """Some images of a lazy set as one array."""
-    return np.stack([images[int(index)] for index in indices])
+def stack(inputs: Lazy, indices: Sequence[int]) -> np.ndarray:
+    """Some inputs of a lazy set as one array."""
+    return np.stack([inputs[int(index)] for index in indices])

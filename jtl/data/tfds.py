@@ -15,7 +15,15 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from jtl.data.examples import Examples, Inputs
-from jtl.data.images import MEMORY_LIMIT, Picture, decoded_bytes, finish, gather, read_stream
+from jtl.data.images import (
+    MEMORY_LIMIT,
+    Picture,
+    decoded_bytes,
+    encoded_fingerprint,
+    finish,
+    gather,
+    read_stream,
+)
 from jtl.data.preprocess import of_images
 from jtl.errors import UserError, nearest
 from jtl.types import Preprocess, Wanted
@@ -80,7 +88,8 @@ class Records:
     def __len__(self) -> int:
         return sum(len(source) for source in self.sources)
 
-    def _value(self, index: int) -> Any:
+    def value(self, index: int) -> Any:
+        """What stands in the record of example ``index``."""
         position = index
         for source in self.sources:
             if position < len(source):
@@ -90,7 +99,7 @@ class Records:
 
     def vector(self, index: int) -> Float[np.ndarray, " features"]:
         """Example ``index``, which must hold finite numbers in one dimension."""
-        value = np.asarray(self._value(index))
+        value = np.asarray(self.value(index))
         if value.ndim != 1 or value.dtype.kind not in "fiub" or not np.isfinite(value).all():
             raise UserError(
                 f"{self.stamp(index)}: {self.key} is {value.dtype} of shape {value.shape}, "
@@ -100,7 +109,7 @@ class Records:
 
     def picture(self, index: int, preprocess: Preprocess) -> Picture:
         """Example ``index``, which must hold an image: an encoded file, or an array of pixels."""
-        value = self._value(index)
+        value = self.value(index)
         if isinstance(value, bytes):
             return read_stream(io.BytesIO(value), self.stamp(index), preprocess)
         if value.dtype != np.uint8 or value.ndim != 3 or value.shape[2] not in (1, 3):
@@ -133,6 +142,12 @@ class Pictures:
     def stamp(self, index: int) -> str:
         """As the record's."""
         return self.records.stamp(index)
+
+    def fingerprint(self, index: int) -> str:
+        """Of the record and what is done to it."""
+        value = self.records.value(index)
+        encoded = value if isinstance(value, bytes) else f"{value.shape}".encode() + value.tobytes()
+        return encoded_fingerprint(encoded, self.preprocess)
 
 
 def _inputs(

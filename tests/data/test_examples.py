@@ -23,6 +23,9 @@ class Numbered:
     def stamp(self, index: int) -> str:
         return f"image {index}"
 
+    def fingerprint(self, index: int) -> str:
+        return str(index)
+
 
 @pytest.fixture
 def examples() -> Examples:
