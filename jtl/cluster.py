@@ -25,7 +25,7 @@ _MPI = (
     ("MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_LOCAL_RANK"),  # MVAPICH2
     ("PMI_SIZE", "PMI_RANK", "MPI_LOCALRANKID"),  # MPICH and Intel MPI
 )
-_COLLECTIVES = ("Gloo", "NCCL", "coordination service", "Connection reset by peer")
+_COLLECTIVES = ("Gloo", "NCCL", "CoordinationService", "heartbeat", "Connection reset by peer")
 """Words of the libraries that carry arrays between processes."""
 _SLURM = ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_LOCALID")
 

@@ -241,17 +241,22 @@ def test_pmap_over_two_processes_trains_as_one_and_a_signal_to_one_stops_both(pl
 
 def test_a_process_that_is_killed_ends_its_job_which_goes_on_with_one_process(place, alone):
     """The state lies in parts on the devices of both processes, and so do its checkpoints."""
-    made = runs.config(place, shard=".*", steps=20, eval_every=2, checkpoint_every=2)
+    made = runs.config(place, shard=".*", steps=20, eval_every=4, checkpoint_every=4)
     file, folder = runs.as_file(made, place / "parts.py"), place / "parts"
     job = Job((file, file), folder, jax_detects=False)
-    while not at(8)(folder) and job.processes[0].running():
+    while not (folder / workdir.CHECKPOINTS / "4").exists() and job.processes[0].running():
         time.sleep(0.002)
     job.processes[1].send(signal.SIGKILL)
     begun = time.monotonic()
     codes, outputs = job.end()
     assert time.monotonic() - begun < 60
-    assert codes[0] == 1 and codes[1] == -signal.SIGKILL, outputs
-    assert "jtl: error: another process of this job has ended" in outputs[0]
+    # In the middle of a step jtl says it; where a checkpoint is written, jax may end it first.
+    said = {
+        1: "jtl: error: another process of this job has ended",
+        -signal.SIGABRT: "the remote task has failed",
+    }
+    assert codes[0] in said and codes[1] == -signal.SIGKILL, outputs
+    assert said[codes[0]] in outputs[0]
     code, output = runs.Process(file, folder).end()
     assert code == 0 and "going on from step" in output
     assert_trained_as(alone, folder)
