@@ -1,0 +1,171 @@
+"""Features as blocks of rows: what a solver multiplies by, in memory or read as it is needed."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+ROWS = 8192
+"""At most so many rows in a block."""
+IN_MEMORY = 2**30
+"""Bytes of centred features, in both precisions, above which blocks are read again at each use."""
+
+
+Stored = Any
+"""Arrays that blocks are taken from."""
+Read = Callable[[Stored, Array, Any], Array]
+"""A block, by its number, in a precision."""
+
+
+class Rows(NamedTuple):
+    """Centred and scaled features in blocks of equally many rows, the last filled up with zeros.
+
+    Attributes:
+      mean, scale: block ``i`` is ``(features - mean) / scale``.
+      read: ``read(stored, i, dtype)`` is block ``i``; jit sees it as a constant.
+      stored: what it reads from.
+      examples: without those that fill up.
+      blocks, rows: how many blocks, of how many rows.
+    """
+
+    mean: np.ndarray
+    scale: float
+    read: Read
+    stored: Stored
+    examples: int
+    blocks: int
+    rows: int
+
+    def padded(self, values: np.ndarray) -> np.ndarray:
+        """One value or row for each example, filled up with zeros."""
+        more = self.blocks * self.rows - self.examples
+        return np.concatenate([values, np.zeros((more, *values.shape[1:]), values.dtype)])
+
+
+def rows(features: np.ndarray, weights: np.ndarray, most: int = ROWS) -> Rows:
+    """Cuts features into blocks; a memory-mapped array is never read whole.
+
+    Args:
+      features: ``[examples, features]``, in memory or memory-mapped.
+      weights: ``[examples]``, for the mean and the scale.
+      most: rows in a block.
+    """
+    examples, width = features.shape
+    blocks = -(-examples // most)
+    each = -(-examples // blocks)
+    parts = [slice(i * each, min((i + 1) * each, examples)) for i in range(blocks)]
+
+    def block(i: int) -> np.ndarray:
+        part = np.asarray(features[parts[i]], np.float64)
+        return np.concatenate([part, np.zeros((each - len(part), width))])
+
+    mean = sum(weights[part] @ block(i)[: part.stop - part.start] for i, part in enumerate(parts))
+    mean = np.asarray(mean) / weights.sum()
+    square = sum(
+        float(weights[part] @ ((block(i)[: part.stop - part.start] - mean) ** 2).sum(1))
+        for i, part in enumerate(parts)
+    )
+    scale = float(np.sqrt(square / weights.sum())) or 1.0
+
+    def centred(i: int) -> np.ndarray:
+        filled = (block(i) - mean) / scale
+        filled[parts[i].stop - parts[i].start :] = 0
+        return filled
+
+    if 12 * examples * width <= IN_MEMORY and not isinstance(features, np.memmap):
+        whole = np.stack([centred(i) for i in range(blocks)])
+        stored = {"float64": jnp.asarray(whole), "float32": jnp.asarray(whole, jnp.float32)}
+        return Rows(mean, scale, _index, stored, examples, blocks, each)
+
+    def load(dtype: Any, i: Any) -> np.ndarray:
+        return centred(int(i)).astype(dtype)
+
+    def read(stored: Any, i: Array, dtype: Any) -> Array:
+        shape = jax.ShapeDtypeStruct((each, width), dtype)
+        return jax.pure_callback(partial(load, dtype), shape, i)
+
+    return Rows(mean, scale, read, (), examples, blocks, each)
+
+
+def _index(stored: Any, i: Array, dtype: Any) -> Array:
+    return stored[jnp.dtype(dtype).name][i]
+
+
+class Product(NamedTuple):
+    """Multiplication by the features of :class:`Rows`, inside a compiled function.
+
+    Attributes:
+      block: ``block(i, dtype)`` is ``[rows, features]``.
+      blocks: how many.
+    """
+
+    block: Callable[[Array, Any], Array]
+    blocks: int
+
+    def forward(self, weights: Array) -> Array:
+        """``[features, ...]`` to ``[examples, ...]``, in the precision of the weights."""
+        flat = weights.reshape(len(weights), -1)
+        if self.blocks == 1:
+            made = self.block(jnp.asarray(0), flat.dtype) @ flat
+        else:
+            made = lax.map(
+                lambda i: self.block(i, flat.dtype) @ flat, jnp.arange(self.blocks)
+            ).reshape(-1, flat.shape[1])
+        return made.reshape(-1, *weights.shape[1:])
+
+    def backward(self, values: Array) -> Array:
+        """``[examples, ...]`` to ``[features, ...]``: the transpose of :meth:`forward`."""
+        flat = values.reshape(self.blocks, len(values) // self.blocks, -1)
+        if self.blocks == 1:
+            made = self.block(jnp.asarray(0), flat.dtype).T @ flat[0]
+        else:
+            first = jax.eval_shape(self.block, jnp.asarray(0), flat.dtype)
+            zero = jnp.zeros((first.shape[1], flat.shape[2]), flat.dtype)
+            made = lax.fori_loop(
+                0,
+                self.blocks,
+                lambda i, total: total + self.block(i, flat.dtype).T @ flat[i],
+                zero,
+            )
+        return made.reshape(len(made), *values.shape[1:])
+
+
+def principal(cut: Rows, weights: np.ndarray) -> tuple[Array, Array]:
+    """The principal axes of centred features, ``[features, directions]``, and variances on them.
+
+    By the covariance of features, or where examples are fewer, of the coordinates of examples in
+    the space that they span. In single precision; computed in double.
+    """
+    share = jnp.asarray(cut.padded(weights / weights.sum()))
+    return _principal(cut.read, cut.stored, share, examples=cut.examples, blocks=cut.blocks)
+
+
+@partial(jax.jit, static_argnames=("read", "examples", "blocks"))
+def _principal(
+    read: Read, stored: Stored, share: Array, *, examples: int, blocks: int
+) -> tuple[Array, Array]:
+    width = jax.eval_shape(lambda: read(stored, jnp.asarray(0), jnp.float64)).shape[1]
+    shares = share.reshape(blocks, -1, 1)
+
+    def rooted(i: Array) -> Array:
+        return read(stored, i, jnp.float64) * jnp.sqrt(shares[i])
+
+    if examples < width:
+        whole = lax.map(rooted, jnp.arange(blocks)).reshape(-1, width)[:examples]
+        basis, coordinates = jnp.linalg.qr(whole.T)
+        covariance = coordinates @ coordinates.T
+    else:
+        basis = None
+        covariance = lax.fori_loop(
+            0,
+            blocks,
+            lambda i, total: total + (each := rooted(i)).T @ each,
+            jnp.zeros((width, width)),
+        )
+    variances, axes = jnp.linalg.eigh(covariance)
+    axes = axes if basis is None else basis @ axes
+    return axes.astype(jnp.float32), jnp.maximum(variances, 0).astype(jnp.float32)
