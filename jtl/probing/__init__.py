@@ -2,5 +2,6 @@
 
 from jtl.probing._checks import deal
 from jtl.probing.logistic import LogisticPath, logistic_path
+from jtl.probing.ridge import RidgePath, ridge_path
 
-__all__ = ["LogisticPath", "deal", "logistic_path"]
+__all__ = ["LogisticPath", "RidgePath", "deal", "logistic_path", "ridge_path"]

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from jtl.probing import _checks
+
 ROWS = 8192
 """At most so many rows in a block."""
 IN_MEMORY = 2**30
@@ -47,7 +49,7 @@ class Rows(NamedTuple):
 
 
 def rows(features: np.ndarray, weights: np.ndarray, most: int = ROWS) -> Rows:
-    """Cuts features into blocks; a memory-mapped array is never read whole.
+    """Cuts features into blocks; what is large or memory-mapped is never copied whole.
 
     Args:
       features: ``[examples, features]``, in memory or memory-mapped.
@@ -57,42 +59,47 @@ def rows(features: np.ndarray, weights: np.ndarray, most: int = ROWS) -> Rows:
     examples, width = features.shape
     blocks = -(-examples // most)
     each = -(-examples // blocks)
+    share = weights / weights.sum()
+    if 12 * examples * width <= IN_MEMORY and not isinstance(features, np.memmap):
+        whole = np.zeros((blocks * each, width))
+        inside = whole[:examples]
+        inside[:] = features
+        mean = share @ inside
+        inside -= mean
+        scale = float(np.sqrt(share @ np.einsum("ef,ef->e", inside, inside))) or 1.0
+        inside /= scale
+        stored = jnp.asarray(whole.reshape(blocks, each, width))
+        return Rows(mean, scale, take, stored, examples, blocks, each)
+
     parts = [slice(i * each, min((i + 1) * each, examples)) for i in range(blocks)]
 
     def block(i: int) -> np.ndarray:
-        part = np.asarray(features[parts[i]], np.float64)
-        return np.concatenate([part, np.zeros((each - len(part), width))])
+        return np.asarray(features[parts[i]], np.float64)
 
-    mean = sum(weights[part] @ block(i)[: part.stop - part.start] for i, part in enumerate(parts))
-    mean = np.asarray(mean) / weights.sum()
-    square = sum(
-        float(weights[part] @ ((block(i)[: part.stop - part.start] - mean) ** 2).sum(1))
-        for i, part in enumerate(parts)
-    )
-    scale = float(np.sqrt(square / weights.sum())) or 1.0
-
-    def centred(i: int) -> np.ndarray:
-        filled = (block(i) - mean) / scale
-        filled[parts[i].stop - parts[i].start :] = 0
-        return filled
-
-    if 12 * examples * width <= IN_MEMORY and not isinstance(features, np.memmap):
-        whole = np.stack([centred(i) for i in range(blocks)])
-        stored = {"float64": jnp.asarray(whole), "float32": jnp.asarray(whole, jnp.float32)}
-        return Rows(mean, scale, _index, stored, examples, blocks, each)
+    mean = np.asarray(sum(share[part] @ block(i) for i, part in enumerate(parts)))
+    square = 0.0
+    for i, part in enumerate(parts):
+        _checks.check_finite(block(i))
+        square += float(share[part] @ ((block(i) - mean) ** 2).sum(1))
+    scale = float(np.sqrt(square)) or 1.0
 
     def load(dtype: Any, i: Any) -> np.ndarray:
-        return centred(int(i)).astype(dtype)
+        part = block(int(i))
+        filled = np.zeros((each, width), dtype)
+        filled[: len(part)] = (part - mean) / scale
+        return filled
 
-    def read(stored: Any, i: Array, dtype: Any) -> Array:
+    def read(stored: Stored, i: Array, dtype: Any) -> Array:
         shape = jax.ShapeDtypeStruct((each, width), dtype)
         return jax.pure_callback(partial(load, dtype), shape, i)
 
     return Rows(mean, scale, read, (), examples, blocks, each)
 
 
-def _index(stored: Any, i: Array, dtype: Any) -> Array:
-    return stored[jnp.dtype(dtype).name][i]
+def take(stored: Stored, i: Array, dtype: Any) -> Array:
+    """A block of what is in memory, in one precision or in several by their names."""
+    kept = stored[jnp.dtype(dtype).name] if isinstance(stored, dict) else stored
+    return kept[i].astype(dtype)
 
 
 class Product(NamedTuple):
@@ -138,7 +145,7 @@ def principal(cut: Rows, weights: np.ndarray) -> tuple[Array, Array]:
     """The principal axes of centred features, ``[features, directions]``, and variances on them.
 
     By the covariance of features, or where examples are fewer, of the coordinates of examples in
-    the space that they span. In single precision; computed in double.
+    the space that they span.
     """
     share = jnp.asarray(cut.padded(weights / weights.sum()))
     return _principal(cut.read, cut.stored, share, examples=cut.examples, blocks=cut.blocks)
@@ -168,4 +175,4 @@ def _principal(
         )
     variances, axes = jnp.linalg.eigh(covariance)
     axes = axes if basis is None else basis @ axes
-    return axes.astype(jnp.float32), jnp.maximum(variances, 0).astype(jnp.float32)
+    return axes, jnp.maximum(variances, 0)

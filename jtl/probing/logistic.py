@@ -98,7 +98,7 @@ def logistic_path(
                 jnp.asarray(cut.padded(np.eye(classes)[labels])[:, None]),
                 jnp.asarray(cut.padded(masks / masks.sum(0))),
                 jnp.asarray(strengths[order] / cut.scale**2),
-                (axes, variances),
+                (axes.astype(jnp.float32), variances.astype(jnp.float32)),
                 tolerance,
                 blocks=cut.blocks,
             ),
@@ -161,6 +161,8 @@ def _path(
       Without logits, and the gradient's place is empty too; whether each example is right, and its
       loss, in every problem.
     """
+    if not isinstance(stored, tuple):  # in memory: cast once, not at every step
+        stored = {"float64": stored, "float32": stored.astype(jnp.float32)}
     product = _rows.Product(partial(read, stored), blocks)
     features, classes = len(principal[0]), targets.shape[2]
     logs = jnp.log((weights[..., None] * targets).sum(0))
