@@ -38,6 +38,7 @@ LAYERS = (
         "inference",
         "workdir",
         "execution",
+        "probing",
     ),
     ("models", "data", "forward", "optimizers", "selection", "plots", "report"),
     ("methods", "step", "features", "evaluate"),

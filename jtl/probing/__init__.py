@@ -2,6 +2,15 @@
 
 from jtl.probing._checks import deal
 from jtl.probing.logistic import LogisticPath, logistic_path
+from jtl.probing.neighbours import Neighbours, neighbours
 from jtl.probing.ridge import RidgePath, ridge_path
 
-__all__ = ["LogisticPath", "RidgePath", "deal", "logistic_path", "ridge_path"]
+__all__ = [
+    "LogisticPath",
+    "Neighbours",
+    "RidgePath",
+    "deal",
+    "logistic_path",
+    "neighbours",
+    "ridge_path",
+]

@@ -55,8 +55,8 @@ def check_shares(shares: np.ndarray, where: str = "") -> None:
     without = np.flatnonzero(shares <= 0)
     if len(without):
         raise UserError(
-            f"class {without[0]} has no example{where}: number the classes from 0 without gaps, and "
-            "give each two examples or more"
+            f"class {without[0]} has no example{where}: number the classes from 0 without gaps, "
+            "and give each two examples or more"
         )
 
 

@@ -89,9 +89,7 @@ def _open(point: Point, tolerance: Array) -> Array:
     return ~(point.gap <= tolerance * point.value)  # NaN is open
 
 
-def evaluate(
-    problem: Problem, product: Product, coefficients: Array, intercepts: Array
-) -> Point:
+def evaluate(problem: Problem, product: Product, coefficients: Array, intercepts: Array) -> Point:
     """Value, gradient and gap, after a Newton step of the intercepts alone.
 
     The gap is that to the dual problem at probabilities ``q`` near the model's ``p``,
@@ -144,9 +142,7 @@ def _step(problem: Problem, product: Product, point: Point, tolerance: Array) ->
     weights, strength = problem.weights, problem.strength
     live = _open(point, tolerance)
     square = (point.gradient**2).sum((0, 2))
-    allowed = jnp.maximum(
-        2 * SHARE * tolerance * point.value * strength, REDUCTION**2 * square
-    )
+    allowed = jnp.maximum(2 * SHARE * tolerance * point.value * strength, REDUCTION**2 * square)
     size = jnp.sqrt(square + (point.surplus**2).sum(1))  # to stay within single precision
     size = jnp.where(live & (size > 0), size, 1)[:, None]
     single = (each.astype(jnp.float32) for each in (point.gradient / size, point.surplus / size))
@@ -198,6 +194,11 @@ def _conjugate_gradients(
     and strengths.
 
     Args:
+      problem: whose Hessian.
+      product: the features.
+      chances: the model's probabilities.
+      gradient: of the coefficients.
+      surplus: the gradient of the intercepts.
       stop: squared norm of the residual of the coefficients at which each problem is solved.
 
     Returns:

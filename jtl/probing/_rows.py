@@ -1,6 +1,7 @@
 """Features as blocks of rows: what a solver multiplies by, in memory or read as it is needed."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,6 +22,13 @@ Stored = Any
 """Arrays that blocks are taken from."""
 Read = Callable[[Stored, Array, Any], Array]
 """A block, by its number, in a precision."""
+
+
+@contextlib.contextmanager
+def double_precision() -> Iterator[None]:
+    """What the solvers are traced and run under; values of a problem meet those of its examples."""
+    with jax.enable_x64(True), jax.numpy_rank_promotion("allow"):
+        yield
 
 
 class Rows(NamedTuple):
@@ -48,16 +56,15 @@ class Rows(NamedTuple):
         return np.concatenate([values, np.zeros((more, *values.shape[1:]), values.dtype)])
 
 
-def rows(features: np.ndarray, weights: np.ndarray, most: int = ROWS) -> Rows:
+def rows(features: np.ndarray, weights: np.ndarray) -> Rows:
     """Cuts features into blocks; what is large or memory-mapped is never copied whole.
 
     Args:
       features: ``[examples, features]``, in memory or memory-mapped.
       weights: ``[examples]``, for the mean and the scale.
-      most: rows in a block.
     """
     examples, width = features.shape
-    blocks = -(-examples // most)
+    blocks = -(-examples // ROWS)
     each = -(-examples // blocks)
     share = weights / weights.sum()
     if 12 * examples * width <= IN_MEMORY and not isinstance(features, np.memmap):
@@ -87,11 +94,14 @@ def rows(features: np.ndarray, weights: np.ndarray, most: int = ROWS) -> Rows:
         part = block(int(i))
         filled = np.zeros((each, width), dtype)
         filled[: len(part)] = (part - mean) / scale
-        return filled
+        return filled.view(np.uint32).reshape(each, width, -1)
 
     def read(stored: Stored, i: Array, dtype: Any) -> Array:
-        shape = jax.ShapeDtypeStruct((each, width), dtype)
-        return jax.pure_callback(partial(load, dtype), shape, i)
+        # As bits: the thread that jax calls from would make doubles single.
+        words = jnp.dtype(dtype).itemsize // 4
+        shape = jax.ShapeDtypeStruct((each, width, words), jnp.uint32)
+        bits = jax.pure_callback(partial(load, dtype), shape, i.astype(jnp.int32))
+        return lax.bitcast_convert_type(bits if words > 1 else bits[..., 0], dtype)
 
     return Rows(mean, scale, read, (), examples, blocks, each)
 
@@ -130,7 +140,7 @@ class Product(NamedTuple):
         if self.blocks == 1:
             made = self.block(jnp.asarray(0), flat.dtype).T @ flat[0]
         else:
-            first = jax.eval_shape(self.block, jnp.asarray(0), flat.dtype)
+            first = jax.eval_shape(lambda: self.block(jnp.asarray(0), flat.dtype))
             zero = jnp.zeros((first.shape[1], flat.shape[2]), flat.dtype)
             made = lax.fori_loop(
                 0,

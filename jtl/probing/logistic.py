@@ -87,7 +87,7 @@ def logistic_path(
         where = f" outside fold {fold}" if fold < masks.shape[1] - 1 else ""
         _checks.check_shares(np.bincount(labels, mask, classes), where)
     order = np.argsort(-strengths, kind="stable")
-    with jax.enable_x64(True):
+    with _rows.double_precision():
         cut = _rows.rows(features, given)
         axes, variances = _rows.principal(cut, given)
         found, right, losses = jax.tree.map(
@@ -164,9 +164,11 @@ def _path(
     if not isinstance(stored, tuple):  # in memory: cast once, not at every step
         stored = {"float64": stored, "float32": stored.astype(jnp.float32)}
     product = _rows.Product(partial(read, stored), blocks)
-    features, classes = len(principal[0]), targets.shape[2]
     logs = jnp.log((weights[..., None] * targets).sum(0))
-    zero = jnp.zeros((features, *logs.shape), logs.dtype), logs - logs.mean(1, keepdims=True)
+    zero = (
+        jnp.zeros((len(principal[0]), *logs.shape), logs.dtype),
+        logs - logs.mean(1, keepdims=True),
+    )
 
     def fit(carry: tuple, strength_and_ahead: tuple[Array, Array]) -> tuple[tuple, tuple]:
         last, before = carry

@@ -61,7 +61,7 @@ def ridge_path(
     strengths = _checks.check_strengths(strengths)
     targets = np.eye(classes)[labels]
     mean = targets.mean(0)
-    with jax.enable_x64(True):
+    with _rows.double_precision():
         cut = _rows.rows(features, ones)
         axes, variances = _rows.principal(cut, ones)
         coefficients, errors, right = jax.tree.map(
