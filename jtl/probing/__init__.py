@@ -2,7 +2,7 @@
 
 from jtl.probing._checks import deal
 from jtl.probing.logistic import LogisticPath, logistic_path
-from jtl.probing.neighbours import Neighbours, neighbours
+from jtl.probing.nearest import Neighbours, neighbours
 from jtl.probing.ridge import RidgePath, ridge_path
 
 __all__ = [

@@ -70,6 +70,7 @@ def neighbours(
         jnp.asarray(np.eye(classes, dtype=np.float32)[labels]),
         jnp.asarray(counts - 1),
         most=int(counts.max()),
+        block=min(BLOCK, len(labels)),
     )
     shares = np.asarray(shares)[:, : len(labels)]
     return Neighbours(counts, shares, shares.argmax(2) == labels)
@@ -91,14 +92,14 @@ def _placed(features: np.ndarray, metric: str) -> np.ndarray:
     return (given / (np.abs(given).max() or 1.0)).astype(np.float32)
 
 
-@partial(jax.jit, static_argnames="most")
-def _votes(placed: Array, targets: Array, last: Array, *, most: int) -> Array:
+@partial(jax.jit, static_argnames=("most", "block"))
+def _votes(placed: Array, targets: Array, last: Array, *, most: int, block: int) -> Array:
     """Shares of the votes, ``[counts, examples, classes]``, with some examples too many."""
     examples = len(placed)
     squares = (placed**2).sum(1)
 
-    def block(start: Array) -> Array:
-        rows = (start + jnp.arange(min(BLOCK, examples))) % examples
+    def votes_of(start: Array) -> Array:
+        rows = (start + jnp.arange(block)) % examples
         products = jnp.matmul(placed[rows], placed.T, precision=lax.Precision.HIGHEST)
         distances = squares[None] - 2 * products
         distances = distances.at[jnp.arange(len(rows)), rows].set(jnp.inf)
@@ -106,6 +107,6 @@ def _votes(placed: Array, targets: Array, last: Array, *, most: int) -> Array:
         votes = targets[nearest].cumsum(1)[:, last]
         return votes / (last + 1)[None, :, None]
 
-    starts = jnp.arange(0, examples, BLOCK)
-    shares = lax.map(block, starts)
+    starts = jnp.arange(0, examples, block)
+    shares = lax.map(votes_of, starts)
     return shares.reshape(-1, *shares.shape[2:]).swapaxes(0, 1)

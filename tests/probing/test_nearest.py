@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("one_device")
 def test_votes_are_scikit_learns_without_the_example_itself(
     metric: str, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jtl.probing.neighbours.BLOCK", block)
+    monkeypatch.setattr("jtl.probing.nearest.BLOCK", block)
     random = np.random.default_rng(block)
     labels = np.arange(21) % 3
     inputs = random.standard_normal((21, 4)) + np.eye(3, 4)[labels] + 2
