@@ -50,7 +50,7 @@ LAYERS = (
     ("configuration",),
     ("build", "probes"),
     ("prepare",),
-    ("pool", "page"),
+    ("pool", "page", "probed"),
     ("conclude",),
     ("train", "lanes"),
     ("chunk",),
