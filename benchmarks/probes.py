@@ -13,6 +13,7 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegressionCV, RidgeClassifierCV
@@ -20,7 +21,8 @@ from turns import processor, quartiles
 
 from jtl.probing import LogisticPath, deal, logistic_path, ridge_path
 
-Timed = tuple[float, object]
+DEFAULT = 1e-4
+"""scikit-learn's tolerance where none is given; then with its default of 100 iterations too."""
 
 
 def draw(examples: int, features: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -48,11 +50,20 @@ def objective(
     return float(losses.mean() + strength / 2 * (coefficients**2).sum())
 
 
-def timed(run: Callable[[], object]) -> Timed:
+def timed(run: Callable[[], Any]) -> tuple[float, Any]:
     """Seconds, and what it returned."""
     begun = time.perf_counter()
     made = run()
     return time.perf_counter() - begun, made
+
+
+def in_turns(
+    ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int
+) -> tuple[list[float], list[float], Any, Any]:
+    """Seconds of both, round by round, and what they returned last."""
+    turns = [(timed(ours), timed(theirs)) for _ in range(rounds)]
+    first, second = zip(*turns, strict=True)
+    return [s for s, _ in first], [s for s, _ in second], first[-1][1], second[-1][1]
 
 
 def row(name: str, theirs: Sequence[float], ours: Sequence[float], said: str) -> None:
@@ -69,12 +80,11 @@ def ridge(features: np.ndarray, labels: np.ndarray, strengths: np.ndarray, round
     """Ridge with exact leave-one-out; both must choose the same strength."""
     penalties = strengths * len(labels)
     ridge_path(features, labels, strengths)  # compiles
-    theirs, ours = [], []
-    for _ in range(rounds):
-        seconds, path = timed(lambda: ridge_path(features, labels, strengths))
-        ours.append(seconds)
-        seconds, peer = timed(lambda: RidgeClassifierCV(alphas=penalties).fit(features, labels))
-        theirs.append(seconds)
+    ours, theirs, path, peer = in_turns(
+        lambda: ridge_path(features, labels, strengths),
+        lambda: RidgeClassifierCV(alphas=penalties).fit(features, labels),
+        rounds,
+    )
     chosen = penalties[path.errors.argmin()]
     row("RidgeClassifierCV", theirs, ours, f"alpha {chosen:.3g}, theirs {peer.alpha_:.3g}")
 
@@ -88,20 +98,20 @@ def logistic(
     splits = [(folds != fold).nonzero()[0] for fold in range(options.peer_folds)]
     inverse = 1 / (strengths * np.mean([len(split) for split in splits]))
     for tolerance in options.tolerances:
-        peer = LogisticRegressionCV(
-            Cs=inverse,
+        peer: Any = LogisticRegressionCV(
+            Cs=inverse.tolist(),
             cv=[(split, (folds == fold).nonzero()[0]) for fold, split in enumerate(splits)],
             tol=tolerance,
-            max_iter=100 if tolerance == options.tolerances[0] == 1e-4 else 100_000,
+            max_iter=100 if tolerance == DEFAULT else 100_000,
             refit=False,
         )
-        theirs, ours = [], []
-        for _ in range(options.rounds):
-            seconds, path = timed(lambda: logistic_path(features, labels, strengths, folds))
-            ours.append(seconds)
-            seconds, _ = timed(lambda peer=peer: peer.fit(features, labels))
-            theirs.append(seconds * options.folds / options.peer_folds)
-        gaps = _gaps(path, peer, features, labels, splits, inverse)
+        ours, theirs, path, fitted = in_turns(
+            lambda: logistic_path(features, labels, strengths, folds),
+            lambda peer=peer: peer.fit(features, labels),
+            options.rounds,
+        )
+        theirs = [seconds * options.folds / options.peer_folds for seconds in theirs]
+        gaps = _gaps(path, fitted, features, labels, splits, inverse)
         said = f"gap at most {gaps.max():.1g}, jtl's {path.gap.max():.1g}"
         row(f"LogisticRegressionCV, tol {tolerance:.0e}", theirs, ours, said)
     print(f"\njtl's first call, which compiles: {compiling:.1f} s")
@@ -109,7 +119,7 @@ def logistic(
 
 def _gaps(
     path: LogisticPath,
-    peer: LogisticRegressionCV,
+    peer: Any,
     features: np.ndarray,
     labels: np.ndarray,
     splits: Sequence[np.ndarray],
@@ -140,7 +150,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     for name, value in (("strengths", 40), ("folds", 5), ("rounds", 3), ("peer_folds", 1)):
         parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--tolerances", type=float, nargs="*", default=[1e-4, 1e-6])
+    parser.add_argument("--tolerances", type=float, nargs="*", default=[DEFAULT, 1e-6])
     options = parser.parse_args()
     warnings.simplefilter("ignore")  # scikit-learn's, that it has not converged
     features, labels = draw(options.examples, options.features, options.classes)

@@ -1,7 +1,10 @@
 """What held-out examples say of each strength of a probe."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
 
 from jtl.plots.style import MUTED, SERIES, new_figure, styled
 
@@ -19,10 +22,10 @@ class Curve(NamedTuple):
       accuracies: on the same examples.
     """
 
-    strengths: Sequence[float]
-    errors: Sequence[float]
+    strengths: Float[np.ndarray, " strengths"]
+    errors: Float[np.ndarray, " strengths"]
     named: str
-    accuracies: Sequence[float]
+    accuracies: Float[np.ndarray, " strengths"]
 
 
 @styled
@@ -35,7 +38,7 @@ def strength_curves(curves: Mapping[str, Curve]) -> "Figure":
     figure = new_figure(10, 4.6)
     panels = figure.subplots(2, len(curves), sharex="col", squeeze=False)
     for column, (name, curve) in zip(panels.T, curves.items(), strict=True):
-        chosen = min(range(len(curve.errors)), key=lambda number: curve.errors[number])
+        chosen = int(curve.errors.argmin())
         values = (curve.errors, curve.named), (curve.accuracies, "held-out accuracy")
         for axes, (heights, label) in zip(column, values, strict=True):
             axes.set_xscale("log")

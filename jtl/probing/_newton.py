@@ -145,12 +145,12 @@ def _step(problem: Problem, product: Product, point: Point, tolerance: Array) ->
     allowed = jnp.maximum(2 * SHARE * tolerance * point.value * strength, REDUCTION**2 * square)
     size = jnp.sqrt(square + (point.surplus**2).sum(1))  # to stay within single precision
     size = jnp.where(live & (size > 0), size, 1)[:, None]
-    single = (each.astype(jnp.float32) for each in (point.gradient / size, point.surplus / size))
     step, moved, change = _conjugate_gradients(
         problem,
         product,
         jax.nn.softmax(point.logits).astype(jnp.float32),
-        *single,
+        (point.gradient / size).astype(jnp.float32),
+        (point.surplus / size).astype(jnp.float32),
         jnp.where(live, allowed / size[:, 0] ** 2, jnp.inf),
     )
     step, moved, change = (each.astype(size.dtype) * size for each in (step, moved, change))

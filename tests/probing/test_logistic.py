@@ -165,7 +165,7 @@ def broken() -> np.ndarray:
 )
 def test_what_cannot_be_fitted_is_one_line(change: dict[str, Any], message: str) -> None:
     inputs, labels = draw()
-    given = {"features": inputs, "labels": labels, "strengths": STRENGTHS}
+    given: dict[str, Any] = {"features": inputs, "labels": labels, "strengths": STRENGTHS}
     given |= {"folds": deal(labels, 2)} | change
     with pytest.raises(UserError, match=message) as raised:
         logistic_path(**given)

@@ -1,5 +1,7 @@
 """Nearest neighbours: against scikit-learn's, each example left out in turn."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
@@ -13,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("one_device")
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @pytest.mark.parametrize("block", [8, 1024])
 def test_votes_are_scikit_learns_without_the_example_itself(
-    metric: str, block: int, monkeypatch: pytest.MonkeyPatch
+    metric: Any, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jtl.probing.nearest.BLOCK", block)
     random = np.random.default_rng(block)
@@ -41,7 +43,7 @@ def test_votes_are_scikit_learns_without_the_example_itself(
     ],
 )
 def test_what_has_no_neighbours_is_one_line(
-    features: np.ndarray, counts: list[int], metric: str, message: str
+    features: np.ndarray, counts: list[int], metric: Any, message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
         neighbours(features, np.array([0, 1, 0, 1]), counts, metric=metric)

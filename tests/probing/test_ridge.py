@@ -57,7 +57,7 @@ def test_errors_are_those_of_fits_that_leave_one_out(shape: tuple[int, int]) -> 
 def test_the_errors_and_the_fit_are_scikit_learns(shape: tuple[int, int]) -> None:
     inputs, labels = draw(*shape)
     path = ridge_path(inputs, labels, STRENGTHS)
-    peer = RidgeClassifierCV(alphas=STRENGTHS * len(labels), store_cv_results=True)
+    peer: Any = RidgeClassifierCV(alphas=STRENGTHS * len(labels), store_cv_results=True)
     peer.fit(inputs, labels)
     errors = peer.cv_results_.sum(1).mean(0) / 4  # labels of -1 and 1 are twice as far apart
     np.testing.assert_allclose(path.errors, errors, rtol=1e-7)
