@@ -99,8 +99,8 @@ def _fit_all(configs: Mapping[str, Any], folder: Path, asked: Mapping[str, Any])
 
 def fit(prepared: Run) -> dict[str, Probe]:
     """Both kinds of probe on the training examples of a run, by their names."""
-    train = _features(prepared, prepared.domains.source_train, prepared.stored.source_train)
-    labels = prepared.domains.source_train.known_labels()
+    train = _features(prepared, prepared.labelled, prepared.labelled)
+    labels = prepared.labelled.known_labels()
     fewest = int(np.bincount(labels, minlength=2).min())
     folds = probing.deal(labels, max(2, min(FOLDS, fewest)))
     strengths = STRENGTHS * float(np.var(train, axis=0, dtype=np.float64).sum() or 1.0)
@@ -190,7 +190,7 @@ def _rows(summary: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _curves(backbone: str, probes: Mapping[str, Probe]) -> Picture:
-    caption = "What training examples that a fit has not seen say of each strength; the dot is it."
+    caption = "What training examples that a fit has not seen say; the dot is what was taken."
     figure = plots.strength_curves({kind: probe.curve for kind, probe in probes.items()})
     return f"Strengths, {backbone}", caption, figure
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jtl import cli, probed, probes, workdir
+from jtl import cli, probed, probes, probing, workdir
 from jtl.errors import UserError
 from jtl.prepare import prepare
 
@@ -57,9 +57,15 @@ def test_the_strength_is_chosen_without_a_test_example(
     data: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(probed, "STRENGTHS", np.array([1.0, 1e-2]))
-    (config,) = probes.fitted(data[0], [BACKBONE], SETTINGS).values()
+    settings = (*SETTINGS, "data.per_class=8")
+    (config,) = probes.fitted(data[0], [BACKBONE], settings).values()
     prepared = prepare(config, tmp_path)
+    read, deal = [], probing.deal
+    monkeypatch.setattr(
+        probing, "deal", lambda labels, folds: read.append(len(labels)) or deal(labels, folds)
+    )
     before = probed.fit(prepared)
+    assert read == [24]
     prepared.stored.source_test.array()[:] = 0
     prepared.domains.source_test.known_labels()[:] = 0
     after = probed.fit(prepared)
