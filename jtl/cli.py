@@ -7,6 +7,8 @@ jtl experiments/NAME.py[:argument] [--workdir DIR] [--debug_nans]
     runs every run of a study, and its table
 jtl rank DATA BACKBONE BACKBONE ... [--config.key=value ...] [--workdir DIR]
     scores backbones on labelled data, and compares with the accuracy that probes reach
+jtl probe DATA BACKBONE ... [--config.data.target=...] [--workdir DIR]
+    fits linear probes on what backbones make of labelled data, their strength chosen by folds
 jtl predict WORKDIR INPUT ... [-o FILE.csv|FILE.jsonl]
     says what the model of a finished run takes files, or all files in folders, for; - reads lines
 jtl features BACKBONE INPUT ... -o FILE.npz|FILE.csv [--config.model.pooling=...]
@@ -41,8 +43,8 @@ from jtl import atomic, cluster, commands
 from jtl.errors import UserError, nearest
 
 FLAGS = ("--workdir", "--debug_nans", "--help", "--version", "--config.KEY=VALUE")
-RANK = "rank"
-COMMANDS = (RANK, "test", *commands.COMMANDS)
+RANK, PROBE = "rank", "probe"
+COMMANDS = (RANK, PROBE, "test", *commands.COMMANDS)
 """What may stand where else a file does."""
 
 
@@ -50,15 +52,15 @@ class Command(NamedTuple):
     """What the user asked for.
 
     Attributes:
-      spec: the config or the study, or "rank".
-      ranked: with "rank", the data and the backbones.
+      spec: the config or the study, or "rank" or "probe".
+      named: with these two, the data and the backbones.
     """
 
     spec: str
     settings: tuple[str, ...]
     workdir: Path | None
     debug_nans: bool
-    ranked: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
 
 
 def console() -> None:
@@ -146,7 +148,7 @@ def parse(argv: Sequence[str]) -> Command:
     Raises:
       UserError: an unknown flag, a stray argument, or a flag without its value.
     """
-    spec, workdir, settings, debug_nans, ranked = None, None, [], False, []
+    spec, workdir, settings, debug_nans, named = None, None, [], False, []
     rest = iter(argv)
     for word in rest:
         flag, equals, value = word.partition("=")
@@ -166,8 +168,8 @@ def parse(argv: Sequence[str]) -> Command:
             raise UserError(f"unknown flag {flag}; {_flag_hint(flag)}")
         elif spec is None:
             spec = word
-        elif spec == RANK:
-            ranked.append(word)
+        elif spec in (RANK, PROBE):
+            named.append(word)
         else:
             _check_command(spec)
             hint = f"--config.{word}" if equals else "--config.key=value"
@@ -175,7 +177,7 @@ def parse(argv: Sequence[str]) -> Command:
     if spec is None:
         raise UserError("no config file; the first argument is CONFIG.py")
     place = Path(workdir) if workdir else None
-    return Command(spec, tuple(settings), place, debug_nans, tuple(ranked))
+    return Command(spec, tuple(settings), place, debug_nans, tuple(named))
 
 
 def _check_command(spec: str) -> None:
@@ -207,7 +209,7 @@ def _train_or_study(command: Command) -> int:
 
 def _work(command: Command) -> Callable[[], int]:
     """Reads and checks all that the command names; returns what is to be done."""
-    work = _ranking(command) if command.spec == RANK else _from_file(command)
+    work = {RANK: _ranking, PROBE: _probing}.get(command.spec, _from_file)(command)
     if command.debug_nans:
         import jax
 
@@ -242,13 +244,25 @@ def _from_file(command: Command) -> Callable[[], int]:
 def _ranking(command: Command) -> Callable[[], int]:
     from jtl import probes
 
-    data, *backbones = command.ranked or ("",)
+    data, *backbones = command.named or ("",)
     configs = probes.probes(data, backbones, command.settings)
     workdir = command.workdir or Path("runs") / f"rank-{probes.folder_name(data)}"
     _check_workdir(workdir)
     from jtl import ranking  # starts JAX
 
     return _study(ranking.study(configs), workdir)
+
+
+def _probing(command: Command) -> Callable[[], int]:
+    from jtl import probes
+
+    data, *backbones = command.named or ("",)
+    configs = probes.fitted(data, backbones, command.settings)
+    workdir = command.workdir or Path("runs") / f"probe-{probes.folder_name(data)}"
+    _check_workdir(workdir)
+    from jtl import probed  # starts JAX
+
+    return partial(probed.run, configs, workdir)
 
 
 def _study(study: Any, workdir: Path) -> Callable[[], int]:

@@ -1,4 +1,4 @@
-"""The configs of probes: one linear layer on each of several backbones, on the same data."""
+"""The configs of probes: one linear layer on each of some backbones, on the same data."""
 
 import re
 from collections.abc import Sequence
@@ -17,6 +17,18 @@ SETTABLE = (
     "model.image_size",
 )
 """Keys, and beginnings of keys, that do not undo the comparison."""
+FITTED = (
+    "data.target",
+    "data.per_class",
+    "data.test_fraction",
+    "data.split_seed",
+    "data.text_column",
+    "data.label_column",
+    "model.image_size",
+    "model.pooling",
+    "model.max_tokens",
+)
+"""Keys that matter to a probe that is fitted on stored features."""
 
 
 def probes(
@@ -41,16 +53,45 @@ def probes(
                 f"--config.{key}: rank compares backbones alike, so it can only be told "
                 f"{', '.join(name + '*' * name.endswith('.') for name in SETTABLE)}"
             )
-    made = {}
     for backbone in backbones:
         if backbone.startswith("features:"):
             raise UserError(f"rank: {backbone} is no backbone; the data are features already")
+    return _configs("rank", data, backbones, settings)
+
+
+def fitted(
+    data: str, backbones: Sequence[str], settings: Sequence[str] = ()
+) -> dict[str, ConfigDict]:
+    """The config of each backbone whose features probes are to be fitted on, checked.
+
+    Args:
+      data: as ``data.source``.
+      backbones: each as ``model.backbone``.
+      settings: ``key=value`` with dotted keys, for all of them.
+
+    Raises:
+      UserError: no backbone, one twice, one that is none, a setting that no probe reads, or a
+        config that cannot be.
+    """
+    if not backbones:
+        raise UserError("probe needs data and a backbone: jtl probe DATA BACKBONE ...")
+    for key in (setting.partition("=")[0] for setting in settings):
+        if key in dict(overrides.walk(configuration.defaults())) and key not in FITTED:
+            raise UserError(f"--config.{key}: probe can be told {', '.join(FITTED)}")
+    return _configs("probe", data, backbones, settings)
+
+
+def _configs(
+    command: str, data: str, backbones: Sequence[str], settings: Sequence[str]
+) -> dict[str, ConfigDict]:
+    made = {}
+    for backbone in backbones:
         config = _probe(data, backbone)
         overrides.apply(config, settings)
         checks.check(config)
         name = folder_name(backbone)
         if name in made:
-            raise UserError(f"rank: {backbone} is named twice")
+            raise UserError(f"{command}: {backbone} is named twice")
         made[name] = config
     return made
 

@@ -275,3 +275,13 @@ def test_the_users_settings_are_left_alone() -> None:
 
 def test_colours_differ() -> None:
     assert len(set(CLASSES)) == len(CLASSES) and len(set(SERIES)) == len(SERIES)
+
+
+def test_strength_curves_mark_the_least_error() -> None:
+    strengths = np.array([1.0, 0.1, 0.01])
+    curve = plots.Curve(strengths, np.array([0.9, 0.2, 0.4]), "loss", np.array([0.1, 0.8, 0.9]))
+    above, below = plots.strength_curves({"ridge": curve}).axes
+    assert above.get_title(loc="left") == "ridge"
+    for axes, heights in ((above, curve.errors), (below, curve.accuracies)):
+        np.testing.assert_array_equal(axes.lines[0].get_ydata(), heights)
+        assert axes.collections[0].get_offsets()[0].tolist() == [0.1, heights[1]]

@@ -14,9 +14,11 @@ from jtl.plots.curves import (
 from jtl.plots.examples import example_grid, worst_mistakes
 from jtl.plots.features import Domains, feature_map
 from jtl.plots.predictions import confusion_matrices, reliability_diagram
+from jtl.plots.probes import Curve, strength_curves
 from jtl.plots.ranking import scores_and_accuracy
 
 __all__ = [
+    "Curve",
     "Domains",
     "accuracy_by_shots",
     "confusion_matrices",
@@ -27,6 +29,7 @@ __all__ = [
     "method_comparison",
     "reliability_diagram",
     "scores_and_accuracy",
+    "strength_curves",
     "validator_choices",
     "worst_mistakes",
 ]

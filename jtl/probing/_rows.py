@@ -1,0 +1,188 @@
+"""Features as blocks of rows: what a solver multiplies by, in memory or read as it is needed."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jtl.probing import _checks
+
+ROWS = 8192
+"""At most so many rows in a block."""
+IN_MEMORY = 2**30
+"""Bytes of centred features, in both precisions, above which blocks are read again at each use."""
+
+
+Stored = Any
+"""Arrays that blocks are taken from."""
+Read = Callable[[Stored, Array, Any], Array]
+"""A block, by its number, in a precision."""
+
+
+@contextlib.contextmanager
+def double_precision() -> Iterator[None]:
+    """What the solvers are traced and run under; values of a problem meet those of its examples."""
+    with jax.enable_x64(True), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+class Rows(NamedTuple):
+    """Centred and scaled features in blocks of equally many rows, the last filled up with zeros.
+
+    Attributes:
+      mean, scale: block ``i`` is ``(features - mean) / scale``.
+      read: ``read(stored, i, dtype)`` is block ``i``; jit sees it as a constant.
+      stored: what it reads from.
+      examples: without those that fill up.
+      blocks, rows: how many blocks, of how many rows.
+    """
+
+    mean: np.ndarray
+    scale: float
+    read: Read
+    stored: Stored
+    examples: int
+    blocks: int
+    rows: int
+
+    def padded(self, values: np.ndarray) -> np.ndarray:
+        """One value or row for each example, filled up with zeros."""
+        more = self.blocks * self.rows - self.examples
+        return np.concatenate([values, np.zeros((more, *values.shape[1:]), values.dtype)])
+
+
+def rows(features: np.ndarray, weights: np.ndarray) -> Rows:
+    """Cuts features into blocks; what is large or memory-mapped is never copied whole.
+
+    Args:
+      features: ``[examples, features]``, in memory or memory-mapped.
+      weights: ``[examples]``, for the mean and the scale.
+    """
+    examples, width = features.shape
+    blocks = -(-examples // ROWS)
+    each = -(-examples // blocks)
+    share = weights / weights.sum()
+    if 12 * examples * width <= IN_MEMORY and not isinstance(features, np.memmap):
+        whole = np.zeros((blocks * each, width))
+        inside = whole[:examples]
+        inside[:] = features
+        mean = share @ inside
+        inside -= mean
+        scale = float(np.sqrt(share @ np.einsum("ef,ef->e", inside, inside))) or 1.0
+        inside /= scale
+        stored = jnp.asarray(whole.reshape(blocks, each, width))
+        return Rows(mean, scale, take, stored, examples, blocks, each)
+
+    parts = [slice(i * each, min((i + 1) * each, examples)) for i in range(blocks)]
+
+    def block(i: int) -> np.ndarray:
+        return np.asarray(features[parts[i]], np.float64)
+
+    mean = np.asarray(sum(share[part] @ block(i) for i, part in enumerate(parts)))
+    square = 0.0
+    for i, part in enumerate(parts):
+        _checks.check_finite(block(i))
+        square += float(share[part] @ ((block(i) - mean) ** 2).sum(1))
+    scale = float(np.sqrt(square)) or 1.0
+
+    def load(dtype: Any, i: Any) -> np.ndarray:
+        part = block(int(i))
+        filled = np.zeros((each, width), dtype)
+        filled[: len(part)] = (part - mean) / scale
+        return filled.view(np.uint32).reshape(each, width, -1)
+
+    def read(stored: Stored, i: Array, dtype: Any) -> Array:
+        # As bits: the thread that jax calls from would make doubles single.
+        words = jnp.dtype(dtype).itemsize // 4
+        shape = jax.ShapeDtypeStruct((each, width, words), jnp.uint32)
+        bits = jax.pure_callback(partial(load, dtype), shape, i.astype(jnp.int32))
+        return lax.bitcast_convert_type(bits if words > 1 else bits[..., 0], dtype)
+
+    return Rows(mean, scale, read, (), examples, blocks, each)
+
+
+def take(stored: Stored, i: Array, dtype: Any) -> Array:
+    """A block of what is in memory, in one precision or in several by their names."""
+    kept = stored[jnp.dtype(dtype).name] if isinstance(stored, dict) else stored
+    return kept[i].astype(dtype)
+
+
+class Product(NamedTuple):
+    """Multiplication by the features of :class:`Rows`, inside a compiled function.
+
+    Attributes:
+      block: ``block(i, dtype)`` is ``[rows, features]``.
+      blocks: how many.
+    """
+
+    block: Callable[[Array, Any], Array]
+    blocks: int
+
+    def forward(self, weights: Array) -> Array:
+        """``[features, ...]`` to ``[examples, ...]``, in the precision of the weights."""
+        flat = weights.reshape(len(weights), -1)
+        if self.blocks == 1:
+            made = self.block(jnp.asarray(0), flat.dtype) @ flat
+        else:
+            made = lax.map(
+                lambda i: self.block(i, flat.dtype) @ flat, jnp.arange(self.blocks)
+            ).reshape(-1, flat.shape[1])
+        return made.reshape(-1, *weights.shape[1:])
+
+    def backward(self, values: Array) -> Array:
+        """``[examples, ...]`` to ``[features, ...]``: the transpose of :meth:`forward`."""
+        flat = values.reshape(self.blocks, len(values) // self.blocks, -1)
+        if self.blocks == 1:
+            made = self.block(jnp.asarray(0), flat.dtype).T @ flat[0]
+        else:
+            first = jax.eval_shape(lambda: self.block(jnp.asarray(0), flat.dtype))
+            zero = jnp.zeros((first.shape[1], flat.shape[2]), flat.dtype)
+            made = lax.fori_loop(
+                0,
+                self.blocks,
+                lambda i, total: total + self.block(i, flat.dtype).T @ flat[i],
+                zero,
+            )
+        return made.reshape(len(made), *values.shape[1:])
+
+
+def principal(cut: Rows, weights: np.ndarray) -> tuple[Array, Array]:
+    """The principal axes of centred features, ``[features, directions]``, and variances on them.
+
+    By the covariance of features, or where examples are fewer, of the coordinates of examples in
+    the space that they span.
+    """
+    share = jnp.asarray(cut.padded(weights / weights.sum()))
+    return _principal(cut.read, cut.stored, share, examples=cut.examples, blocks=cut.blocks)
+
+
+@partial(jax.jit, static_argnames=("read", "examples", "blocks"))
+def _principal(
+    read: Read, stored: Stored, share: Array, *, examples: int, blocks: int
+) -> tuple[Array, Array]:
+    width = jax.eval_shape(lambda: read(stored, jnp.asarray(0), jnp.float64)).shape[1]
+    shares = share.reshape(blocks, -1, 1)
+
+    def rooted(i: Array) -> Array:
+        return read(stored, i, jnp.float64) * jnp.sqrt(shares[i])
+
+    if examples < width:
+        whole = lax.map(rooted, jnp.arange(blocks)).reshape(-1, width)[:examples]
+        basis, coordinates = jnp.linalg.qr(whole.T)
+        covariance = coordinates @ coordinates.T
+    else:
+        basis = None
+        covariance = lax.fori_loop(
+            0,
+            blocks,
+            lambda i, total: total + (each := rooted(i)).T @ each,
+            jnp.zeros((width, width)),
+        )
+    variances, axes = jnp.linalg.eigh(covariance)
+    axes = axes if basis is None else basis @ axes
+    return axes, jnp.maximum(variances, 0)

@@ -1,0 +1,49 @@
+"""Nearest neighbours: against scikit-learn's, each example left out in turn."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.neighbors import KNeighborsClassifier
+
+from jtl.errors import UserError
+from jtl.probing import neighbours
+
+pytestmark = pytest.mark.usefixtures("one_device")
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("block", [8, 1024])
+def test_votes_are_scikit_learns_without_the_example_itself(
+    metric: Any, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jtl.probing.nearest.BLOCK", block)
+    random = np.random.default_rng(block)
+    labels = np.arange(21) % 3
+    inputs = random.standard_normal((21, 4)) + np.eye(3, 4)[labels] + 2
+    found = neighbours(inputs, labels, [1, 4, 9], metric=metric)
+    for number, count in enumerate(found.counts):
+        for example in range(21):
+            kept = np.arange(21) != example
+            peer = KNeighborsClassifier(count, metric=metric).fit(inputs[kept], labels[kept])
+            expected = peer.predict_proba(inputs[[example]])[0]
+            np.testing.assert_allclose(found.shares[number, example], expected, atol=1e-6)
+            assert found.right[number, example] == (expected.argmax() == labels[example])
+
+
+@pytest.mark.parametrize(
+    ("features", "counts", "metric", "message"),
+    [
+        (np.ones((4, 2)), [4], "euclidean", "counts from 1 to 3"),
+        (np.ones((4, 2)), [0], "euclidean", "counts from 1 to 3"),
+        (np.ones((4, 2)), [], "euclidean", "counts from 1 to 3"),
+        (np.ones((4, 2)), [1], "manhattan", "give euclidean or cosine"),
+        (np.eye(4, 2), [1], "cosine", "example 2 is zero"),
+        (np.full((4, 2), np.nan), [1], "cosine", "not finite"),
+    ],
+)
+def test_what_has_no_neighbours_is_one_line(
+    features: np.ndarray, counts: list[int], metric: Any, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        neighbours(features, np.array([0, 1, 0, 1]), counts, metric=metric)

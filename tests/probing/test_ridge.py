@@ -1,0 +1,93 @@
+"""Ridge probes: leave-one-out against fits that really leave one out, and scikit-learn."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.linear_model import RidgeClassifierCV
+
+from jtl.errors import UserError
+from jtl.probing import ridge_path
+
+pytestmark = pytest.mark.usefixtures("one_device")
+
+STRENGTHS = np.array([1e-3, 1.0, 0.1])
+
+
+def draw(examples: int, features: int, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(examples)
+    labels = np.arange(examples) % classes
+    means = random.standard_normal((classes, features))
+    return random.standard_normal((examples, features)) + means[labels] + 5, labels
+
+
+def solved(
+    features: np.ndarray, labels: np.ndarray, penalty: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients and intercepts, by the normal equations."""
+    targets = np.eye(3)[labels]
+    centred = features - features.mean(0)
+    gram = centred.T @ centred + penalty * np.eye(features.shape[1])
+    coefficients = np.linalg.solve(gram, centred.T @ targets)
+    return coefficients, targets.mean(0) - features.mean(0) @ coefficients
+
+
+@pytest.mark.parametrize("shape", [(12, 4), (9, 15)])
+def test_errors_are_those_of_fits_that_leave_one_out(shape: tuple[int, int]) -> None:
+    inputs, labels = draw(*shape)
+    examples = len(labels)
+    path = ridge_path(inputs, labels, STRENGTHS)
+    for number, strength in enumerate(STRENGTHS):
+        coefficients, intercepts = solved(inputs, labels, strength * examples)
+        np.testing.assert_allclose(path.coefficients[number], coefficients, atol=1e-9)
+        np.testing.assert_allclose(path.intercepts[number], intercepts, atol=1e-9)
+        residuals, right = [], []
+        for left_out in range(examples):
+            kept = np.arange(examples) != left_out
+            fit = solved(inputs[kept], labels[kept], strength * examples)
+            guess = inputs[left_out] @ fit[0] + fit[1]
+            residuals.append(np.eye(3)[labels[left_out]] - guess)
+            right.append(guess.argmax() == labels[left_out])
+        error = (np.square(residuals)).sum(1).mean()
+        np.testing.assert_allclose(path.errors[number], error, rtol=1e-8)
+        np.testing.assert_array_equal(path.right[number], right)
+
+
+@pytest.mark.parametrize("shape", [(40, 6), (12, 20)])
+def test_the_errors_and_the_fit_are_scikit_learns(shape: tuple[int, int]) -> None:
+    inputs, labels = draw(*shape)
+    path = ridge_path(inputs, labels, STRENGTHS)
+    peer: Any = RidgeClassifierCV(alphas=STRENGTHS * len(labels), store_cv_results=True)
+    peer.fit(inputs, labels)
+    errors = peer.cv_results_.sum(1).mean(0) / 4  # labels of -1 and 1 are twice as far apart
+    np.testing.assert_allclose(path.errors, errors, rtol=1e-7)
+    chosen = path.errors.argmin()
+    assert peer.alpha_ == STRENGTHS[chosen] * len(labels)
+    np.testing.assert_allclose(2 * path.coefficients[chosen], peer.coef_.T, atol=1e-8)
+
+
+def test_a_memory_mapped_array_in_blocks_gives_what_the_array_does(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs, labels = draw(41, 5)
+    expected = ridge_path(inputs, labels, STRENGTHS)
+    np.save(tmp_path / "features.npy", inputs)
+    monkeypatch.setattr("jtl.probing._rows.ROWS", 16)
+    path = ridge_path(np.load(tmp_path / "features.npy", mmap_mode="r"), labels, STRENGTHS)
+    np.testing.assert_allclose(path.errors, expected.errors, rtol=1e-9)
+    np.testing.assert_array_equal(path.right, expected.right)
+
+
+@pytest.mark.parametrize(
+    ("features", "strengths", "message"),
+    [
+        (np.full((6, 2), np.inf), [1.0], "not finite"),
+        (np.ones((5, 2)), [1.0], "do not belong together"),
+        (np.ones((6, 2)), [-1.0], "positive"),
+    ],
+)
+def test_what_cannot_be_fitted_is_one_line(
+    features: np.ndarray, strengths: list[float], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        ridge_path(features, np.arange(6) % 2, strengths)
