@@ -14,6 +14,7 @@ import numpy as np
 
 from jtl import metrics, plots, probing, runtime, sharding, workdir
 from jtl.data.examples import Examples
+from jtl.errors import UserError
 from jtl.log import percent
 from jtl.manifest import manifest, write_json
 from jtl.prepare import Run, Shared, prepare
@@ -59,9 +60,12 @@ def run(configs: Mapping[str, Any], folder: Path) -> int:
       folder: of the report.
 
     Raises:
-      UserError: the folder holds something else, or the training examples cannot be fitted.
+      UserError: the folder holds something else, the training examples cannot be fitted, or there
+        are other processes.
     """
     runtime.start()
+    if jax.process_count() > 1:
+        raise UserError("probe runs in one process; start it without srun or mpirun")
     asked = {name: config.to_dict() for name, config in configs.items()}
     with workdir.claim(folder, asked):
         summary = workdir.summary(folder) or _fit_all(configs, folder, asked)
@@ -86,8 +90,6 @@ def _fit_all(configs: Mapping[str, Any], folder: Path, asked: Mapping[str, Any])
         weights |= prepared.net.weights
         domains = vars(prepared.domains).values()
         data |= {part.name: part.sha256() for part in domains if part is not None}
-    if not runtime.is_main_process():
-        return summary
     made_with = manifest(
         seed=0, device=sharding.describe(), weights=weights, data=data, started=started
     )
