@@ -17,8 +17,6 @@ from torch import nn
 from torch.nn import functional
 from turns import seconds, serve
 
-VARIANTS = ("torch eager", "torch eager, one thread", "torch.compile")
-
 
 class Network(nn.Module):
     """Bottleneck, head and discriminator, of the sizes of jtl's parameters."""
@@ -70,7 +68,7 @@ class Runs:
 
     Args:
       folder: what ``study_jtl.py`` wrote.
-      variant: out of :data:`VARIANTS`.
+      variant: out of ``VARIANTS`` in ``study.py``.
     """
 
     def __init__(self, folder: Path, variant: str) -> None:

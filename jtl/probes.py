@@ -47,12 +47,7 @@ def probes(
     """
     if len(backbones) < 2:
         raise UserError("rank needs two backbones or more: jtl rank DATA BACKBONE BACKBONE ...")
-    for key in (setting.partition("=")[0] for setting in settings):
-        if key in dict(overrides.walk(configuration.defaults())) and not key.startswith(SETTABLE):
-            raise UserError(
-                f"--config.{key}: rank compares backbones alike, so it can only be told "
-                f"{', '.join(name + '*' * name.endswith('.') for name in SETTABLE)}"
-            )
+    _check_settings(settings, SETTABLE, "rank compares backbones alike, so it can only be told")
     for backbone in backbones:
         if backbone.startswith("features:"):
             raise UserError(f"rank: {backbone} is no backbone; the data are features already")
@@ -75,10 +70,17 @@ def fitted(
     """
     if not backbones:
         raise UserError("probe needs data and a backbone: jtl probe DATA BACKBONE ...")
-    for key in (setting.partition("=")[0] for setting in settings):
-        if key in dict(overrides.walk(configuration.defaults())) and key not in FITTED:
-            raise UserError(f"--config.{key}: probe can be told {', '.join(FITTED)}")
+    _check_settings(settings, FITTED, "probe can be told")
     return _configs("probe", data, backbones, settings)
+
+
+def _check_settings(settings: Sequence[str], known: tuple[str, ...], why: str) -> None:
+    """Refuses keys of a config that are not, and do not begin with, one of those known."""
+    keys = dict(overrides.walk(configuration.defaults()))
+    for key in (setting.partition("=")[0] for setting in settings):
+        if key in keys and not key.startswith(known):
+            names = ", ".join(name + "*" * name.endswith(".") for name in known)
+            raise UserError(f"--config.{key}: {why} {names}")
 
 
 def _configs(
