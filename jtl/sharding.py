@@ -5,6 +5,7 @@ norm and batch-level losses mean what their papers mean on any number of devices
 """
 
 import re
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -75,7 +76,13 @@ def gathered(tree: Any, devices: Mesh) -> Any:
     """The same values, whole on every device."""
     if all(leaf.is_fully_replicated for leaf in jax.tree.leaves(tree)):
         return tree
-    return jax.jit(lambda same: same, out_shardings=replicated(devices))(tree)
+    return _gather(devices)(tree)
+
+
+@lru_cache(maxsize=8)
+def _gather(devices: Mesh) -> Any:
+    """Compiled once, as a run gathers its state at every evaluation."""
+    return jax.jit(lambda same: same, out_shardings=replicated(devices))
 
 
 def _path(keys: tuple[Any, ...]) -> str:
