@@ -7,7 +7,7 @@ Target accuracy of the first command: 90.3 % (95 % interval 88.4 to 92.1), one r
 
 from ml_collections import ConfigDict
 
-from jtl.configuration import defaults
+from jtl.defaults import defaults
 
 
 def get_config() -> ConfigDict:

@@ -9,7 +9,7 @@ Test accuracy of the first command: 97.9 % (95 % interval 96.9 to 98.8), one run
 
 from ml_collections import ConfigDict
 
-from jtl.configuration import defaults
+from jtl.defaults import defaults
 
 
 def get_config(k: int = 5) -> ConfigDict:

@@ -7,7 +7,7 @@ Test accuracy of the first command: 98.4 % (95 % interval 97.9 to 98.9), one run
 
 from ml_collections import ConfigDict
 
-from jtl.configuration import defaults
+from jtl.defaults import defaults
 
 
 def get_config() -> ConfigDict:

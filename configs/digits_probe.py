@@ -9,7 +9,7 @@ Test accuracy of the first command: 97.8 % (95 % interval 96.8 to 98.7), one run
 
 from ml_collections import ConfigDict
 
-from jtl.configuration import defaults
+from jtl.defaults import defaults
 
 
 def get_config(k: int = 5) -> ConfigDict:

@@ -7,7 +7,7 @@ Target accuracy of the first command: 76.1 % (95 % interval 73.2 to 79.0), one r
 
 from ml_collections import ConfigDict
 
-from jtl.configuration import defaults
+from jtl.defaults import defaults
 
 
 def get_config() -> ConfigDict:

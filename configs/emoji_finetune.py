@@ -10,7 +10,7 @@ from typing import Literal
 
 from ml_collections import ConfigDict
 
-from jtl.configuration import defaults
+from jtl.defaults import defaults
 
 
 def get_config(house: Literal["google", "twitter"] = "google") -> ConfigDict:

@@ -8,7 +8,7 @@ Target accuracy of the first command: 68.7 % (95 % interval 66.9 to 70.5), one r
 
 from ml_collections import ConfigDict
 
-from jtl.configuration import defaults
+from jtl.defaults import defaults
 
 
 def get_config(pair: str = "amazon-film") -> ConfigDict:

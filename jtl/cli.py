@@ -188,9 +188,10 @@ def _check_command(spec: str) -> None:
 
 
 def _flag_hint(flag: str) -> str:
-    from jtl import configuration, overrides
+    from jtl import overrides
+    from jtl.defaults import defaults
 
-    keys = [f"--config.{key}" for key, _ in overrides.walk(configuration.defaults())]
+    keys = [f"--config.{key}" for key, _ in overrides.walk(defaults())]
     named = f"--config.{flag.lstrip('-')}"
     return f"did you mean {named}?" if named in keys else nearest(flag, FLAGS)
 

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from jtl import cache, checks, configuration, overrides, registry
+from jtl import cache, checks, overrides, registry
+from jtl.defaults import defaults
 from jtl.errors import UserError, nearest
 from jtl.models.pretrained.names import TIMM
 
@@ -109,7 +110,7 @@ def _predict(words: Words) -> Callable[[], int]:
 
 def _features(words: Words) -> Callable[[], int]:
     name, *inputs = words.places
-    config = configuration.defaults()
+    config = defaults()
     config.model.backbone = name
     for key in (setting.partition("=")[0] for setting in words.settings):
         if key not in SETTABLE:

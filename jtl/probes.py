@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from jtl import checks, configuration, overrides
+from jtl import checks, overrides
+from jtl.defaults import defaults
 from jtl.errors import UserError
 
 SETTABLE = (
@@ -76,7 +77,7 @@ def fitted(
 
 def _check_settings(settings: Sequence[str], known: tuple[str, ...], why: str) -> None:
     """Refuses keys of a config that are not, and do not begin with, one of those known."""
-    keys = dict(overrides.walk(configuration.defaults()))
+    keys = dict(overrides.walk(defaults()))
     for key in (setting.partition("=")[0] for setting in settings):
         if key in keys and not key.startswith(known):
             names = ", ".join(name + "*" * name.endswith(".") for name in known)
@@ -108,7 +109,7 @@ def folder_name(name: str) -> str:
 
 
 def _probe(data: str, backbone: str) -> ConfigDict:
-    config = configuration.defaults()
+    config = defaults()
     overrides.choose_method(config, "supervised", "rank")
     config.data.source = data
     config.model.backbone = backbone

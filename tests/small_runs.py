@@ -16,9 +16,9 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from jtl import catalogue, registry, workdir
-from jtl.configuration import defaults
 from jtl.data import folder as folder_of_images
 from jtl.data.examples import Examples
+from jtl.defaults import defaults
 from jtl.models.adapter import from_nnx
 from jtl.models.backbone import Backbone
 from jtl.models.chain import Blocks

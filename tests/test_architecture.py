@@ -47,7 +47,7 @@ LAYERS = (
     ("monitor", "network", "interpolation", "card"),
     ("trained",),
     ("answers", "export"),
-    ("overrides",),
+    ("overrides", "defaults"),
     ("checks",),
     ("configuration",),
     ("build", "probes"),
@@ -67,6 +67,7 @@ LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
 # The only modules that know what a config is; everything else takes keywords.
 READ_CONFIGS = {
     "overrides",
+    "defaults",
     "checks",
     "configuration",
     "probes",
@@ -89,6 +90,7 @@ LIGHT = (
     "cluster",
     "registry",
     "overrides",
+    "defaults",
     "checks",
     "configuration",
     "probes",
@@ -151,7 +153,7 @@ def test_every_layer_names_modules_that_exist() -> None:
 
 
 def test_only_the_outer_modules_know_a_config() -> None:
-    config = {"jtl.overrides", "jtl.checks", "jtl.configuration", "ml_collections"}
+    config = {"jtl.overrides", "jtl.defaults", "jtl.checks", "jtl.configuration", "ml_collections"}
     know = {unit(path) for path in MODULES if config & set(imports(parsed(path)))}
     assert know <= READ_CONFIGS
 

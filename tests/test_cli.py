@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from jtl import cli, configuration, workdir
+from jtl.defaults import defaults
 from jtl.errors import UserError
 
 GOOD = """
-from jtl import configuration
+from jtl.defaults import defaults
 
 def get_config(name: str = "x"):
-    config = configuration.defaults()
+    config = defaults()
     config.data.source = "embedded:mnist"
     config.data.target = "embedded:optdigits"
     config.model.backbone = "random:digits-convnet"
@@ -385,7 +386,7 @@ def test_a_good_config_is_trained_in_the_folder_of_its_name(
     assert cli.main(["plain.py", "--workdir", "elsewhere"]) == 7
     (first, folder), (second, other) = called
     assert (first.steps, folder) == (3, Path("runs/config-a-b"))
-    assert (second.steps, other) == (configuration.defaults().steps, Path("elsewhere"))
+    assert (second.steps, other) == (defaults().steps, Path("elsewhere"))
 
 
 def test_a_search_for_nans_is_switched_on_for_this_run(

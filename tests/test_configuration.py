@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from jtl import catalogue, checks, configuration, overrides, registry
 from jtl.data import embedded
+from jtl.defaults import defaults
 from jtl.errors import UserError
 from jtl.models import digits_convnet, efficientnet_lite
 from jtl.types import Method, Preprocess
@@ -22,10 +23,10 @@ from jtl.validators import VALIDATORS
 HEAD = {"dense": {"kernel": np.zeros((8, 4), np.float32), "bias": np.zeros(4, np.float32)}}
 TEXT = """
 from typing import Literal
-from jtl import configuration
+from jtl.defaults import defaults
 
 def get_config(direction: Literal["mnist", "optdigits"] = "mnist"):
-    config = configuration.defaults()
+    config = defaults()
     config.data.source = "embedded:" + direction
     config.data.target = "embedded:optdigits"
     config.model.backbone = "random:digits-convnet"
@@ -50,7 +51,7 @@ def changed(file: str, *settings: str) -> Any:
 
 
 def test_every_key_is_there_after_loading(file: str) -> None:
-    keys = {key for key, _ in overrides.walk(configuration.defaults())}
+    keys = {key for key, _ in overrides.walk(defaults())}
     loaded = {key for key, _ in overrides.walk(changed(file))}
     assert loaded - keys == {"method.strength", "method.width", "optimizer.groups.slow"}
     assert keys <= loaded
@@ -65,7 +66,7 @@ def test_a_loaded_config_is_locked(file: str) -> None:
 
 
 def test_what_the_file_does_not_say_is_the_default(file: str) -> None:
-    config, default = changed(file), configuration.defaults()
+    config, default = changed(file), defaults()
     assert config.steps == default.steps and config.keep.best == default.keep.best
 
 
@@ -190,7 +191,7 @@ def test_folders_and_files_that_exist_pass(file: str, tmp_path: Path) -> None:
 
 
 def test_every_number_has_a_range_and_every_range_a_key() -> None:
-    values = dict(overrides.walk(configuration.defaults()))
+    values = dict(overrides.walk(defaults()))
     numbers = {key for key, value in values.items() if type(value) in (int, float)}
     assert numbers == set(checks.RANGES)
     assert set(checks.CHOICES) <= set(values)
@@ -220,9 +221,9 @@ def test_what_is_registered_of_a_method_is_what_it_declares(name: str) -> None:
     made: Method = factory(**{key: sizes[key] for key in arguments if key in sizes})
     declared = {key: value.default for key, value in arguments.items() if key not in sizes}
     declared |= made.hyper
-    defaults = {key: default for key, (default, _) in entry.settings.items()}
-    assert defaults == declared
-    assert {key: type(value) for key, value in defaults.items()} == {
+    registered = {key: default for key, (default, _) in entry.settings.items()}
+    assert registered == declared
+    assert {key: type(value) for key, value in registered.items()} == {
         key: type(value) for key, value in declared.items()
     }
     assert all(holds(default) for default, (holds, _) in entry.settings.values())

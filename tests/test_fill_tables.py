@@ -53,7 +53,7 @@ CONFIG = """\"\"\"One.
 Target accuracy of the first command: not run yet.
 \"\"\"
 
-from jtl.configuration import defaults
+from jtl.defaults import defaults
 
 
 def get_config():

@@ -9,6 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from jtl import build, configuration
+from jtl.defaults import defaults
 from jtl.errors import UserError
 from jtl.models import efficientnet_lite, heads, saved
 from jtl.models.chain import chain
@@ -37,7 +38,7 @@ def config(folder: Path, **method: Any) -> ConfigDict:
     draw = np.random.default_rng(0)
     images = draw.integers(256, size=(48, SIZE, SIZE, 1)).astype(np.uint8)
     np.savez(folder / "digits.npz", inputs=images, labels=np.arange(48) % CLASSES)
-    made = configuration.defaults()
+    made = defaults()
     made.data.source = f"arrays:{folder / 'digits.npz'}"
     made.data.per_class = 4
     made.model.backbone = f"run:{folder / 'run'}"

@@ -22,6 +22,7 @@ from PIL import Image
 from jtl import catalogue, checks, configuration, overrides, registry
 from jtl.data import embedded
 from jtl.data.splits import split_domains
+from jtl.defaults import defaults
 from jtl.models import digits_convnet, heads, saved
 from jtl.models.chain import chain, prefixed
 from jtl.ranges import NATURAL
@@ -171,13 +172,13 @@ def test_every_setting_that_is_named_exists(name: str) -> None:
     assert settings or name != "README.md"
     for key, value in settings:
         if key.partition(".")[0] != "method" or key == "method.name":
-            overrides.apply(configuration.defaults(), [f"{key}={value}"])
+            overrides.apply(defaults(), [f"{key}={value}"])
 
 
 def test_the_table_of_keys_is_that_of_the_defaults() -> None:
     table = rows(section("README.md", "### Keys"))
     found = {coded(key)[0]: ast.literal_eval(coded(default)[0]) for key, default, _ in table}
-    assert found == dict(overrides.walk(configuration.defaults()))
+    assert found == dict(overrides.walk(defaults()))
 
 
 def test_the_choices_of_a_key_are_all_named() -> None:

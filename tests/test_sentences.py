@@ -12,7 +12,8 @@ import small_sentences
 from ml_collections import ConfigDict
 
 from jtl import evaluate, features, train, workdir
-from jtl.configuration import complete, defaults
+from jtl.configuration import complete
+from jtl.defaults import defaults
 from jtl.errors import UserError
 from jtl.log import read_metrics
 from jtl.prepare import prepare

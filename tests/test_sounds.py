@@ -9,8 +9,9 @@ import pytest
 
 import jtl
 from jtl import export, train
-from jtl.configuration import complete, defaults
+from jtl.configuration import complete
 from jtl.data import arrays
+from jtl.defaults import defaults
 from jtl.errors import UserError
 from jtl.models import families, saved
 from jtl.models.chain import chain

@@ -16,6 +16,7 @@ from sklearn.metrics import log_loss
 
 from jtl import configuration
 from jtl.attention import EXAMPLES, attention, channel_weights
+from jtl.defaults import defaults
 from jtl.models import digits_convnet
 from jtl.models.chain import Blocks, chain, prefixed
 from jtl.network import Embedded
@@ -78,7 +79,7 @@ def test_a_channel_that_is_left_out_is_0_in_the_output_of_its_block() -> None:
 def test_a_run_knows_the_channels_of_the_blocks_that_it_trains(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 1), np.uint8)
     np.savez(tmp_path / "digits.npz", inputs=images, labels=np.arange(24) % 3)
-    made = configuration.defaults()
+    made = defaults()
     made.data.source = f"arrays:{tmp_path / 'digits.npz'}"
     made.model.backbone, made.model.image_size = "random:digits-convnet", 8
     made.method = ConfigDict({"name": "delta"})

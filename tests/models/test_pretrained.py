@@ -14,7 +14,7 @@ from huggingface_hub import constants, errors
 from safetensors.numpy import save_file
 
 from jtl import checks, registry
-from jtl.configuration import defaults
+from jtl.defaults import defaults
 from jtl.errors import UserError
 from jtl.models.backbone import Backbone
 from jtl.models.chain import chain

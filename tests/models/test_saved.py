@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from jtl import build, registry
-from jtl.configuration import defaults
+from jtl.defaults import defaults
 from jtl.errors import UserError
 from jtl.models import saved
 from jtl.models.chain import chain
