@@ -27,6 +27,8 @@ class Entry(NamedTuple):
     """Does it adapt a trained model, which ``model.initial`` names?"""
     statistics: bool = False
     """Does it move the statistics of batch norms and nothing else?"""
+    perturbs: bool = False
+    """Does it change inputs itself? Then it matters whether these are what frozen blocks give."""
     scaled: tuple[str, ...] = ("strength",)
     """Of its settings, the strengths that a comparison of methods tries at several sizes."""
 
@@ -91,6 +93,7 @@ METHODS: Mapping[str, Entry] = {
             "epsilon": (3.5, POSITIVE),
             "width": (1024, WIDTH),
         },
+        perturbs=True,
         scaled=("strength", "target_smoothness"),
     ),
     "dan": Entry("jtl.methods.dan:dan", {"strength": (1.0, NATURAL)}),
@@ -118,6 +121,7 @@ METHODS: Mapping[str, Entry] = {
     "fixmatch": Entry(
         "jtl.methods.fixmatch:fixmatch",
         {"strength": (1.0, NATURAL), "threshold": (0.95, FRACTION), "masked": (0.5, FRACTION)},
+        perturbs=True,
     ),
     "adda": Entry("jtl.methods.adda:adda", {"width": (500, WIDTH)}, initial=True),
     "shot": Entry(

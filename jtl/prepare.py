@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jtl import build, cache, runtime, sharding, workdir
+from jtl import build, cache, catalogue, runtime, sharding, workdir
 from jtl.data.examples import Examples
 from jtl.data.images import MEMORY_LIMIT
 from jtl.data.splits import Domains
@@ -87,6 +87,9 @@ def prepare(config: ConfigDict, folder: Path, shared: Shared | None = None) -> R
         *shape,
     )
     net, in_memory = _cut(config, build.network(config, found, start, made), domains)
+    if catalogue.METHODS[config.method.name].perturbs:
+        moved = "what the frozen blocks give" if net.cut else "the inputs"
+        print(f"{config.method.name} changes {moved}, as that is what training reads")
     stored = _stored(net, domains, in_memory=in_memory)
     labelled = build.labelled(config, stored, made)
     for part in filter(None, (labelled, stored.target_train)):

@@ -140,6 +140,18 @@ def test_augmentation_is_why_nothing_is_stored(data: Path, tmp_path: Path, kept:
     assert not kept.place.exists()
 
 
+@pytest.mark.parametrize(
+    ("cached", "said"), [(True, "what the frozen blocks give"), (False, "the inputs")]
+)
+def test_a_method_that_changes_inputs_says_what_it_changes(
+    cached: bool, said: str, data: Path, tmp_path: Path, kept: Kept, capsys
+) -> None:
+    made = dann(data)
+    made.method, made.cache = {"name": "fixmatch"}, cached
+    prepare.prepare(configuration.complete(made, "test"), tmp_path / "none")
+    assert f"fixmatch changes {said}, as that is what training reads" in capsys.readouterr().out
+
+
 def cut(data: Path, tmp_path: Path, rules: tuple[tuple[str, str], ...]) -> int:
     made = last_block(data)
     made.partition = rules
