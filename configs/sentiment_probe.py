@@ -18,5 +18,6 @@ def get_config(pair: str = "amazon-film") -> ConfigDict:
     config.optimizer.name = "adamw"
     config.optimizer.learning_rate = 0.01
     config.optimizer.schedule = "cosine"
+    config.optimizer.weight_decay = 1e-2
     config.steps = 1000
     return config

@@ -36,8 +36,8 @@ PROTOCOL = (
     "examples, which no other run reads.",
     "The model of the last step is tested; nothing is chosen by a score.",
     f"Methods have their published strengths; discriminators are {WIDTH} wide, not 1024, for the "
-    "time of it. Weight decay and the number of steps are those of "
-    "source-only, chosen by accuracy on held-out texts of the source, over the four domains.",
+    "time of it. Learning rate, weight decay and the number of steps are those of source-only, "
+    "chosen by log loss on held-out texts of the source, over the four domains.",
     "The tests are over the twelve pairs, each the mean of its seeds: exact two-sided sign-flip "
     "tests, each read alone. Pairs share domains, so they are not independent.",
 )
