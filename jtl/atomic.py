@@ -28,6 +28,9 @@ def replacing(target: Path, *, folder: bool = False) -> Iterator[Path]:
         if folder:
             temporary.mkdir(parents=True)
         yield temporary
+        if not folder:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())  # the new name must not reach the disk before the content
         temporary.replace(target)
     except OSError as error:
         raise UserError(f"{target}: cannot be written ({error.strerror})") from error

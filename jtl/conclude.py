@@ -1,12 +1,12 @@
 """The end of a run: its numbers with their intervals, its model, and its report."""
 
 import csv
-import os
 from typing import Any
 
 import numpy as np
 
 from jtl import evaluate, interpolation, metrics, page, partition, registry, runtime, workdir
+from jtl.atomic import replacing
 from jtl.evaluate import Predictions
 from jtl.log import read_metrics
 from jtl.manifest import write_json
@@ -84,8 +84,7 @@ def write_predictions(run: Run, predicted: Predicted) -> None:
     """Writes predictions.csv, atomically: a row for each test example, labelled or not."""
     classes = run.domains.source_train.classes
     file = run.folder / workdir.PREDICTIONS
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8", newline="") as opened:
+    with replacing(file) as temporary, temporary.open("w", encoding="utf-8", newline="") as opened:
         rows = csv.writer(opened, lineterminator="\n")
         rows.writerow(("name", "domain", "predicted", "confidence", "label"))
         for split, predictions in predicted.items():
@@ -95,7 +94,6 @@ def write_predictions(run: Run, predicted: Predicted) -> None:
                 label = "" if examples.labels is None else classes[examples.labels[index]]
                 confidence = f"{probabilities[best]:.6f}"
                 rows.writerow((examples.names[index], domain, classes[best], confidence, label))
-    temporary.replace(file)
 
 
 def summarize(run: Run, predicted: Predicted, step: int, seconds: float) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from jtl.atomic import replacing
 from jtl.errors import UserError
 
 SUMMARY_SPLITS = {"target_test": "target", "source_test": "source"}
@@ -54,9 +55,8 @@ class MetricsLog:
         text = "".join(line + "\n" for line in lines)
         if text.encode() == self._path.read_bytes():
             return
-        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(self._path)
+        with replacing(self._path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from jtl.atomic import replacing
+
 PACKAGES = ("jtl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -78,15 +80,8 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """
     path = Path(path)
     text = json.dumps(_strict(value), indent=2, ensure_ascii=False, allow_nan=False)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())  # the rename must not reach the disk before the text
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def _strict(value: Any) -> Any:

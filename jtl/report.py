@@ -12,6 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jtl.atomic import replacing
 from jtl.log import duration, percent
 from jtl.metrics import METRICS, Interval
 
@@ -252,6 +253,5 @@ def _write(path: str | os.PathLike[str], title: str, body: Iterable[str], footer
         f"<body><main>\n{chr(10).join(filter(None, body))}\n"
         f"<footer>{escape(footer)}</footer></main></body></html>\n"
     )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")

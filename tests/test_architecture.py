@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # place here.
 LAYERS = (
     ("errors", "types", "ranges"),
-    ("catalogue",),
+    ("catalogue", "atomic"),
     (
         "registry",
         "losses",
@@ -25,7 +25,6 @@ LAYERS = (
         "log",
         "manifest",
         "cluster",
-        "atomic",
         "cache",
     ),
     (

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import jax
 import numpy as np
 
 from jtl import partition, registry
+from jtl.atomic import replacing
 from jtl.errors import UserError
 from jtl.models import families, heads, lora, zoo
 from jtl.models.backbone import Backbone
@@ -92,9 +92,8 @@ def write(
     said |= {"columns": dict(columns)} if columns else {}
     said |= {"compute": compute} if compute != "float32" else {}
     file = folder / registry.MODEL
-    temporary = folder / f".{file.name}.{os.getpid()}.tmp"
-    temporary.write_bytes(_bytes(params, stats, said))
-    temporary.replace(file)
+    with replacing(file) as temporary:
+        temporary.write_bytes(_bytes(params, stats, said))
     return file
 
 
