@@ -216,9 +216,15 @@ def _check_output(file: Path, *suffixes: str, read: Sequence[str]) -> Path:
         raise UserError(f"{file}: the name of what is written ends in {' or '.join(suffixes)}")
     if file.is_dir() or not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
         raise UserError(f"{file}: no file can be written there; name one in a folder that exists")
-    if file.exists() and any(_is_there(n) and file.samefile(Path(n).expanduser()) for n in read):
+    if file.exists() and any(_is_there(name) and _holds(name, file) for name in read):
         raise UserError(f"{file}: is read, and would be written over; give another name")
     return file
+
+
+def _holds(name: str, file: Path) -> bool:
+    """Whether an input is this file, or a folder with it."""
+    given, whole = Path(name).expanduser().resolve(), file.resolve()
+    return given == whole or given in whole.parents
 
 
 COMMANDS: Mapping[str, Command] = {

@@ -206,12 +206,13 @@ def test_inputs_that_are_none_are_one_line(
     assert "none.npz: 'inputs' holds no examples (2 more could not be read)" in line
 
 
+@pytest.mark.parametrize("read", ["table.csv", "."])
 def test_what_is_read_is_not_written_over(
-    of_vectors: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    read: str, of_vectors: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = tmp_path / "table.csv"
     table.write_text("a,b,c,d,e,f\n1,2,3,4,5,6\n")
-    assert cli.main(["predict", str(of_vectors), str(table), "-o", str(table)]) == 2
+    assert cli.main(["predict", str(of_vectors), str(tmp_path / read), "-o", str(table)]) == 2
     assert "table.csv: is read, and would be written over" in capsys.readouterr().err
     assert table.read_text() == "a,b,c,d,e,f\n1,2,3,4,5,6\n"
 
