@@ -6,7 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from jtl import evaluate, interpolation, metrics, page, partition, registry, runtime, workdir
+from jtl import (
+    evaluate,
+    interpolation,
+    memory,
+    metrics,
+    page,
+    partition,
+    registry,
+    runtime,
+    workdir,
+)
 from jtl.evaluate import Predictions
 from jtl.log import read_metrics
 from jtl.manifest import write_json
@@ -114,6 +124,7 @@ def summarize(run: Run, predicted: Predicted, step: int, seconds: float) -> dict
         "steps": config.steps,
         "train_seconds": seconds,
         "examples_per_second": config.steps * config.batch_size / seconds,
+        "peak_memory": memory.peak(),
         "model_step": step,
         "validators": next(
             r["values"] for r in records if (r["split"], r["step"]) == ("validators", step)

@@ -23,6 +23,7 @@ LAYERS = (
         "metrics",
         "sharding",
         "log",
+        "memory",
         "manifest",
         "cluster",
         "atomic",
