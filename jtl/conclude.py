@@ -28,9 +28,8 @@ Predicted = dict[str, Predictions]
 """Predictions on "source_test" and, where there is a target, "target_test"."""
 
 
-def conclude(run: Run, state: TrainState, step: int) -> None:
+def conclude(run: Run, state: TrainState, step: int, predict: evaluate.Predict) -> None:
     """Evaluates the state that the run ends with; writes model, report and, last, the summary."""
-    predict = evaluate.predictor(run.net.trained)
     predicted, curve = predict_tests(run, state, predict), interpolated(run, state, predict)
     if not runtime.is_main_process():
         return
