@@ -46,7 +46,7 @@ def run(config: ConfigDict, folder: Path) -> int:
             held.enter_context(_claimed(folder, config))
         if workdir.summary(folder) is None:
             with runtime.together():
-                sharding.check_batch_size(config.batch_size)
+                sharding.check_batch_size(config.batch_size, config.accumulate)
                 prepared = prepare(config, folder)
                 record(prepared, started)
             code = _train(prepared)

@@ -43,7 +43,7 @@ LAYERS = (
         "execution",
         "probing",
     ),
-    ("models", "data", "forward", "optimizers", "selection", "plots", "report"),
+    ("models", "data", "accumulation", "forward", "optimizers", "selection", "plots", "report"),
     ("methods", "step", "features", "evaluate"),
     ("monitor", "network", "interpolation", "card"),
     ("trained",),

@@ -225,6 +225,13 @@ def test_eight_devices_train_the_model_of_one(
         np.testing.assert_allclose(found[name], leaf, rtol=2e-5, atol=2e-6, err_msg=name)
 
 
+def test_batches_in_parts_train_the_model_of_whole_ones(data, finished, tmp_path) -> None:
+    assert train.run(runs.config(data, accumulate=4), tmp_path / "run") == 0
+    expected, found = runs.model(finished), runs.model(tmp_path / "run")
+    for name, leaf in expected.items():
+        np.testing.assert_allclose(found[name], leaf, rtol=2e-5, atol=2e-6, err_msg=name)
+
+
 @pytest.mark.parametrize("shard", [".*", r"discriminator/.*"])
 def test_a_state_in_parts_trains_the_same_model_and_goes_on(
     data, finished, tmp_path, monkeypatch, one_device, shard
