@@ -25,6 +25,8 @@ FEATURES, LOSSES = 1e-4, 1e-4
 """Largest relative differences: of features, and of the losses of the first steps."""
 ROUNDED = "jtl, bfloat16"
 """The one that does not do the same; how far it is from the others is written down."""
+STORED = "jtl, from the store"
+"""Where all but the last blocks are frozen: jtl with what they give at hand, as it keeps it."""
 CHECKED = 1
 """Those steps. What comes after hangs on rounding, as ReLUs flip: of ResNet-50, PyTorch's own two
 layouts differ by percents in the second loss. Gradients are compared in ``tests/parity``."""
@@ -36,7 +38,7 @@ class Task(NamedTuple):
     Attributes:
       examples: in a batch.
       shape: of one: [H, W, C], or [T] for tokens.
-      steps: forward passes and training steps in a turn.
+      steps: forward passes and training steps in a turn; of 0, nothing is measured.
     """
 
     examples: int
@@ -54,10 +56,12 @@ class Task(NamedTuple):
 
 
 TASKS: Mapping[str, Task] = {
+    "resnet18": Task(16, (224, 224, 3), (2, 2)),
     "resnet50": Task(16, (224, 224, 3), (2, 2)),
     "vit_small_patch16_224": Task(16, (224, 224, 3), (2, 2)),
     "efficientnet-lite0": Task(16, (224, 224, 3), (4, 2)),
     "minilm": Task(32, (64,), (3, 2)),
+    "efficientnet-lite0, fine-tuned": Task(16, (224, 224, 3), (0, 4)),
 }
 
 
@@ -74,12 +78,16 @@ def measure(network: str, rounds: int) -> dict[str, Any]:
         peers["torch eager"].ask("save", weights)
         ours = [str(HERE / "backbones_jtl.py"), network, inputs, weights]
         first = {"jtl": Peer([*ours, "float32"])}
+        if "fine-tuned" in network:
+            first |= {STORED: Peer([*ours, "stored"])}
         peers = first | peers | {ROUNDED: Peer([*ours, "bfloat16"])}
         found = {}
         for kind, action, steps, asked, tolerance in (
             ("forward", "forward", task.steps[0], ("features",), FEATURES),
             ("training", "train", task.steps[1], ("losses", CHECKED), LOSSES),
         ):
+            if not steps:
+                continue
             differences = _check_same(f"{network}, {kind}", peers, asked, tolerance)
             taken = take_turns(peers, action, steps=steps, rounds=rounds)
             peaks = {name: peer.ask("peak") for name, peer in peers.items()}

@@ -71,11 +71,14 @@ def _timm(name: str, **settings: bool) -> Callable[[], nn.Module]:
 
 NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
     # Else every residual block would start as the identity.
+    "resnet18": _timm("resnet18", zero_init_last=False),
     "resnet50": _timm("resnet50", zero_init_last=False),
     "vit_small_patch16_224": _timm("vit_small_patch16_224"),
     "efficientnet-lite0": _timm("tf_efficientnet_lite0"),
     "minilm": Encoder,
 }
+TUNED = ("blocks.6.", "conv_head.", "bn2.")
+"""Of EfficientNet-Lite0, the parameters that fine-tuning trains, beside the head."""
 
 
 class Trained(nn.Module):
@@ -94,7 +97,8 @@ class Runs:
     """A network with what is asked of it.
 
     Args:
-      network: out of :data:`NETWORKS`.
+      network: out of :data:`NETWORKS`; with ", fine-tuned" after it the last blocks are trained
+        alone, and batch norms keep their statistics.
       variant: out of :data:`VARIANTS`.
       given: ``inputs``, images [B, H, W, C] or tokens [B, T], and ``labels`` [B].
     """
@@ -108,7 +112,10 @@ class Runs:
         else:
             self.inputs = inputs.long()
         self.labels = torch.from_numpy(given["labels"]).long()
-        backbone = NETWORKS[network]().eval()
+        name, _, self._tuned = network.partition(", ")
+        backbone = NETWORKS[name]().eval()
+        for path, parameter in backbone.named_parameters():
+            parameter.requires_grad_(not self._tuned or path.startswith(TUNED))
         with torch.inference_mode():
             width = backbone(self.inputs[:1]).shape[1]
         self.trained = Trained(backbone, width).to(memory_format=layout)
@@ -117,7 +124,10 @@ class Runs:
         else:
             self._forward, self._loss = backbone, self.trained
         self._optimizer = torch.optim.SGD(
-            self.trained.parameters(), lr=0.001, momentum=0.9, fused=True
+            [p for p in self.trained.parameters() if p.requires_grad],
+            lr=0.001,
+            momentum=0.9,
+            fused=True,
         )
 
     def save(self, file: str) -> None:
@@ -139,7 +149,7 @@ class Runs:
 
     def losses(self, steps: int) -> list[float]:
         """Of some steps of training."""
-        self.trained.train()
+        self.trained.train(not self._tuned)
         return [self._step().item() for _ in range(steps)]
 
     def forward(self, steps: int) -> float:

@@ -44,12 +44,13 @@ def measure(config: str, steps: int, rounds: int) -> dict[str, Any]:
         taken = _in_turns(jtl, theirs, steps, rounds)
         for peer in (jtl, *theirs.values()):
             peer.end()
-    first = taken["jtl, together"]
+    first, alone = taken["jtl, together"], taken["jtl, one after another"]
     return {
         name: {
             "seconds": times,
             "runs_a_second": quartiles([SEEDS * STRENGTHS / time for time in times]),
             "together_is_faster_by": quartiles(np.divide(times, first).tolist()),
+            "one_after_another_is_faster_by": quartiles(np.divide(times, alone).tolist()),
         }
         for name, times in taken.items()
     }
@@ -75,19 +76,25 @@ def main(arguments: argparse.Namespace) -> None:
     print(
         f"{processor()}; {versions}; {SEEDS * STRENGTHS} runs of {arguments.steps} steps; "
         f"median (quartiles) of {arguments.rounds} rounds.\n\n"
-        "| config | | seconds | together is faster by |\n|---|---|---|---|",
+        "| config | | seconds | together is faster by | one after another is faster by |\n"
+        "|---|---|---|---|---|",
         flush=True,
     )
     configs = {}
     for config in arguments.configs:
         configs[config] = measure(config, arguments.steps, arguments.rounds)
         for name, found in configs[config].items():
-            low, middle, high = found["together_is_faster_by"]
-            faster = "" if name == "jtl, together" else f"{middle:.1f}x ({low:.1f} to {high:.1f})"
+            together = "" if name == "jtl, together" else _ratio(found["together_is_faster_by"])
+            alone = "" if "jtl" in name else _ratio(found["one_after_another_is_faster_by"])
             seconds = quartiles(found["seconds"])[1]
-            print(f"| {config} | {name} | {seconds:.2f} | {faster} |", flush=True)
+            print(f"| {config} | {name} | {seconds:.2f} | {together} | {alone} |", flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps({"versions": versions} | configs, indent=1) + "\n")
+
+
+def _ratio(found: tuple[float, float, float]) -> str:
+    low, middle, high = found
+    return f"{middle:.1f}x ({low:.1f} to {high:.1f})"
 
 
 def _arguments() -> argparse.Namespace:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jtl import catalogue, optimizers, partition, registry, sharding
+from jtl import accumulation, catalogue, optimizers, partition, registry, sharding
 from jtl.data import batches
 from jtl.data.examples import Examples
 from jtl.data.splits import Domains, split_domains
@@ -193,8 +193,11 @@ def stages(config: ConfigDict, net: Network, made: Method) -> tuple[Stage, ...]:
     make_optimizer = registry.resolve("optimizer", config.optimizer.name)
 
     def stage(start: float, rules: partition.Rules) -> Stage:
+        params, stats = net.initial
+        whole = params | _own_parameters(made)
+        accumulation.check(config.accumulate, config.batch_norm, rules, whole, stats)
         recipe = Recipe(
-            model=net.trained,
+            model=accumulation.in_parts(net.trained, config.accumulate),
             method=made,
             optimizer=make_optimizer(decay, momentum=config.optimizer.momentum),
             rules=_still_deciding(rules, net, made) if net.cut else rules,

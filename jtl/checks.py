@@ -30,6 +30,7 @@ RANGES: Mapping[str, ranges.Range] = {
     "seed": ranges.SEED,
     "steps": ranges.STEPS,
     "batch_size": ranges.BATCH,
+    "accumulate": ranges.COUNT,
     "batch_norm_share": ranges.SHARE,
     "data.test_fraction": ranges.INSIDE,
     "data.split_seed": ranges.NATURAL,
@@ -79,6 +80,11 @@ def check(config: ConfigDict, *, initial_follows: bool = False) -> None:
     for key, default in (("dropout", 0.0), ("norm", "layer")):
         if config.model[key] != default and not config.model.bottleneck:
             raise UserError(f"model.{key}: acts in the bottleneck, and model.bottleneck is 0")
+    if config.batch_size % config.accumulate:
+        raise UserError(
+            f"accumulate: batch_size {config.batch_size} cannot be cut into {config.accumulate} "
+            "parts of one size; make it a multiple"
+        )
     _check_data(config)
     _check_backbone(config)
     _check_partition(config)

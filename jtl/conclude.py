@@ -5,7 +5,17 @@ from typing import Any
 
 import numpy as np
 
-from jtl import evaluate, interpolation, metrics, page, partition, registry, runtime, workdir
+from jtl import (
+    evaluate,
+    interpolation,
+    memory,
+    metrics,
+    page,
+    partition,
+    registry,
+    runtime,
+    workdir,
+)
 from jtl.atomic import replacing
 from jtl.evaluate import Predictions
 from jtl.log import read_metrics
@@ -18,9 +28,8 @@ Predicted = dict[str, Predictions]
 """Predictions on "source_test" and, where there is a target, "target_test"."""
 
 
-def conclude(run: Run, state: TrainState, step: int) -> None:
+def conclude(run: Run, state: TrainState, step: int, predict: evaluate.Predict) -> None:
     """Evaluates the state that the run ends with; writes model, report and, last, the summary."""
-    predict = evaluate.predictor(run.net.trained)
     predicted, curve = predict_tests(run, state, predict), interpolated(run, state, predict)
     if not runtime.is_main_process():
         return
@@ -112,6 +121,7 @@ def summarize(run: Run, predicted: Predicted, step: int, seconds: float) -> dict
         "steps": config.steps,
         "train_seconds": seconds,
         "examples_per_second": config.steps * config.batch_size / seconds,
+        "peak_memory": memory.peak(),
         "model_step": step,
         "validators": next(
             r["values"] for r in records if (r["split"], r["step"]) == ("validators", step)

@@ -5,7 +5,8 @@ costs none, but on a CPU a loop around convolutions is tens of times slower than
 compiled step again, so there the steps run one by one.
 
 How many steps a stretch has changes no bit of what they compute: every stretch runs the same
-compiled program. So it can be chosen by the clock.
+compiled program. So it can be chosen by the clock. It is compiled ahead, from the first arguments:
+others, for which ``jit`` would compile again unseen, are an error.
 """
 
 from collections.abc import Callable, Iterator
@@ -99,16 +100,16 @@ def from_memory(
 
     compiled: dict[str, Any] = {}
 
-    def compile_once(state: TrainState, *rest: Any) -> None:
+    def compile_once(state: TrainState, first: Array, number: Array, *rest: Any) -> None:
         """A state stays where it lies; of how, the first one is an example."""
         places = jax.tree.map(lambda leaf: leaf.sharding, state), whole
         compile_step = partial(jax.jit, donate_argnums=0, out_shardings=places)
         step_alone = compile_step(one)
-        slow = loop_is_slow(step_alone.trace(state, *rest).jaxpr)
+        slow = loop_is_slow(step_alone.trace(state, first, *rest).jaxpr)
         if slow or jax.config.values["jax_debug_nans"]:
-            compiled["one"] = step_alone
+            compiled["one"] = _ahead(step_alone, state, first, *rest)
         else:
-            compiled["loop"] = compile_step(loop)
+            compiled["loop"] = _ahead(compile_step(loop), state, first, number, *rest)
 
     def advance(state: TrainState, start: int, count: int) -> tuple[TrainState, Terms]:
         # Filled up, as another shape would be another program.
@@ -119,7 +120,7 @@ def from_memory(
             (np.int32(start), np.int32(count), filled), devices
         )
         if not compiled:
-            compile_once(state, first, choices, sets, hyper)
+            compile_once(state, first, number, choices, sets, hyper)
         if "loop" in compiled:
             state, terms = compiled["loop"](state, first, number, choices, sets, hyper)
             return state, jax.tree.map(lambda values: values[:count], jax.device_get(terms))
@@ -136,18 +137,19 @@ def from_stream(
     step: Step, batches: Callable[[int], Iterator[Batch]], hyper: Hyperparameters, devices: Mesh
 ) -> Advance:
     """Steps over batches that arrive one by one; ``batches(start)`` yields them from a step on."""
-    hyper = sharding.everywhere(dict(hyper), devices)
+    hyper, whole = sharding.everywhere(dict(hyper), devices), sharding.replicated(devices)
     running: dict[int, Iterator[Batch]] = {}
     compiled: list[Any] = []
 
     def advance(state: TrainState, start: int, count: int) -> tuple[TrainState, Terms]:
         iterator = running.pop(start, None) or batches(start)
-        if not compiled:
-            places = jax.tree.map(lambda leaf: leaf.sharding, state), sharding.replicated(devices)
-            compiled.append(jax.jit(step, donate_argnums=0, out_shardings=places))
         metrics = []
         for _ in range(count):
             batch = sharding.from_processes(next(iterator), devices)
+            if not compiled:
+                places = jax.tree.map(lambda leaf: leaf.sharding, state), whole
+                step_alone = jax.jit(step, donate_argnums=0, out_shardings=places)
+                compiled.append(_ahead(step_alone, state, batch, hyper))
             state, terms = compiled[0](state, batch, hyper)
             metrics.append(terms)
         running[start + count] = iterator
@@ -164,13 +166,14 @@ def mapped(
     The step must have been built with ``axis_name=sharding.AXIS``; ``batches(start)`` yields this
     process's part of the global batches from a step on.
     """
-    compiled = jax.pmap(step, axis_name=sharding.AXIS, in_axes=(0, 0, None), donate_argnums=0)
+    step_alone = jax.pmap(step, axis_name=sharding.AXIS, in_axes=(0, 0, None), donate_argnums=0)
     # pmap takes and returns what lies on the devices of this process alone.
     here = jax.local_devices()
     local = Mesh(np.array(here), (sharding.AXIS,))
     whole, parts = NamedSharding(local, PartitionSpec()), sharding.split(local)
     hyper = jax.device_put(jax.device_get(dict(hyper)), whole)
     running: dict[int, Iterator[Batch]] = {}
+    compiled: list[Any] = []
 
     def copies(leaf: Array) -> Array:
         return jax.device_put(
@@ -188,13 +191,23 @@ def mapped(
         many = jax.tree.map(copies, state)
         metrics = []
         for _ in range(count):
-            many, terms = compiled(many, jax.tree.map(shared, next(iterator)), hyper)
+            batch = jax.tree.map(shared, next(iterator))
+            if not compiled:
+                compiled.append(_ahead(step_alone, many, batch, hyper))
+            many, terms = compiled[0](many, batch, hyper)
             metrics.append(terms)
         running[start + count] = iterator
         state = sharding.everywhere(jax.tree.map(first, many), devices)
         return state, _stacked([jax.tree.map(first, terms) for terms in metrics])
 
     return advance
+
+
+def _ahead(function: Any, *arguments: Any) -> Any:
+    """The program for such arguments and for no others."""
+    if jax.config.values["jax_debug_nans"]:  # for which jax runs it operation by operation
+        return function
+    return function.lower(*arguments).compile()
 
 
 def _stacked(metrics: list[Terms]) -> Terms:

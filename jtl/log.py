@@ -222,6 +222,16 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def gibibytes(peak: Mapping[str, int]) -> str:
+    """The most memory that a process held.
+
+    >>> gibibytes({"host": 2**30, "device": 3 * 2**29})
+    '1.0 GiB, 1.5 GiB on a device'
+    """
+    said = f"{peak['host'] / 2**30:.1f} GiB"
+    return f"{said}, {peak['device'] / 2**30:.1f} GiB on a device" if "device" in peak else said
+
+
 def percent(metric: Mapping[str, float]) -> str:
     """A share with its 95 % interval.
 
@@ -247,6 +257,8 @@ def final_table(summary: Mapping[str, Any], report: str | os.PathLike[str]) -> s
     speed = f"{summary['steps']:,} steps, {summary['examples_per_second']:,.0f} examples/s"
     seconds = duration(summary["train_seconds"])
     rows.append(("training time", f"{seconds} ({speed}, evaluation apart)"))
+    if "peak_memory" in summary:  # runs of older versions did not look
+        rows.append(("peak memory", gibibytes(summary["peak_memory"])))
     rows.append(("report", os.fspath(report)))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jtl.atomic import replacing
-from jtl.log import duration, percent
+from jtl.log import duration, gibibytes, percent
 from jtl.metrics import METRICS, Interval
 
 if TYPE_CHECKING:
@@ -149,6 +149,8 @@ def _cards(summary: Mapping[str, Any]) -> str:
             cards.append((f"{name} accuracy", f"{100 * metric['value']:.1f} %", span))
     speed = f"{summary['steps']:,} steps, {summary['examples_per_second']:,.0f} examples a second"
     seconds = duration(summary["train_seconds"])
+    if "peak_memory" in summary:  # runs of older versions did not look
+        speed += f"; at most {gibibytes(summary['peak_memory'])} of memory"
     cards.append(("Training time, evaluation apart", seconds, speed))
     cards.append(("Method", str(summary["method"]), f"seed {summary['seed']}"))
     html = "".join(

@@ -95,14 +95,17 @@ def _path(keys: tuple[Any, ...]) -> str:
     return "/".join(names)
 
 
-def check_batch_size(batch_size: int) -> None:
-    """Raises a UserError when the devices cannot share a batch evenly."""
+def check_batch_size(batch_size: int, parts: int = 1) -> None:
+    """Raises a UserError when the devices cannot share a batch, or each of its parts, evenly."""
     devices = jax.device_count()
-    if batch_size % devices:
-        lower = batch_size // devices * devices
+    least = devices * parts
+    if batch_size % least:
+        lower = batch_size // least * least
         raise UserError(
-            f"batch_size {batch_size} cannot be shared by {devices} devices; "
-            f"use {lower + devices}" + (f" or {lower}" if lower else "")
+            f"batch_size {batch_size} cannot be shared by {devices} devices"
+            + (f" in {parts} parts" if parts > 1 else "")
+            + f"; use {lower + least}"
+            + (f" or {lower}" if lower else "")
         )
 
 

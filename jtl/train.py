@@ -46,7 +46,7 @@ def run(config: ConfigDict, folder: Path) -> int:
             held.enter_context(_claimed(folder, config))
         if workdir.summary(folder) is None:
             with runtime.together():
-                sharding.check_batch_size(config.batch_size)
+                sharding.check_batch_size(config.batch_size, config.accumulate)
                 prepared = prepare(config, folder)
                 record(prepared, started)
             code = _train(prepared)
@@ -81,12 +81,13 @@ def _train(run: Run) -> int:
     )
     first = _first_state(run, devices)
     step, state = _begin(checkpoints, first)
+    predict = evaluate.predictor(run.net.trained)
     monitor = Monitor(
         run.folder / workdir.METRICS if runtime.is_main_process() else Path(os.devnull),
         start=step,
         steps=config.steps,
         batch_size=config.batch_size,
-        predict=evaluate.predictor(run.net.trained),
+        predict=predict,
         domains=run.stored,
         most=config.keep.examples,
     )
@@ -124,7 +125,7 @@ def _train(run: Run) -> int:
         else:
             step = config.steps
     with runtime.together():
-        conclude.conclude(run, whole(state), step)
+        conclude.conclude(run, whole(state), step, predict)
     return 0
 
 

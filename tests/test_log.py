@@ -285,6 +285,18 @@ def test_the_final_table_tells_both_accuracies_the_time_and_the_report() -> None
     ]
 
 
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        ({"host": 3 * 2**29}, "peak memory      1.5 GiB"),
+        ({"host": 2**30, "device": 5 * 2**30}, "peak memory      1.0 GiB, 5.0 GiB on a device"),
+    ],
+)
+def test_the_final_table_tells_the_memory_where_it_was_looked_at(held: dict, said: str) -> None:
+    table = final_table(summary(source_test=0.8) | {"peak_memory": held}, "report.html")
+    assert said in table.splitlines()
+
+
 def test_the_final_table_of_a_run_without_target_has_no_target_line() -> None:
     assert "target" not in final_table(summary(source_test=0.8), "report.html")
 

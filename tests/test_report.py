@@ -20,6 +20,7 @@ def split(accuracy: float) -> dict[str, dict[str, float]]:
 
 def summary(**splits: float) -> dict[str, Any]:
     head = {"method": "dann", "seed": 0, "steps": 3000, "train_seconds": 75.0}
+    head["peak_memory"] = {"host": 3 * 2**29}
     return {**head, "examples_per_second": 5000.0, **{k: split(v) for k, v in splits.items()}}
 
 
@@ -72,6 +73,7 @@ def test_the_page_says_what_came_out(tmp_path: Path) -> None:
     for expected in (
         "emoji_dann",
         "Target accuracy 61.2 % (95 % interval 58.2 to 64.2)",
+        "5,000 examples a second; at most 1.5 GiB of memory",
         "Calibration error",
         "One seed only.",
         "data.source",

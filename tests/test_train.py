@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import signal
 import time
@@ -52,6 +53,9 @@ def test_the_summary_holds_every_metric_with_its_interval(finished) -> None:
     summary = workdir.summary(finished)
     assert summary["method"] == "dann" and summary["seed"] == 0 and summary["steps"] == 40
     assert summary["train_seconds"] > 0 and summary["examples_per_second"] > 0
+    # Of a process that has imported jax, and in bytes; a CPU counts no memory of its own.
+    assert list(summary["peak_memory"]) == ["host"]
+    assert 2**27 < summary["peak_memory"]["host"] < os.sysconf("SC_PHYS_PAGES") * 2**16
     for split in ("source_test", "target_test"):
         assert list(summary[split]) == [
             "accuracy",
@@ -216,6 +220,13 @@ def test_eight_devices_train_the_model_of_one(
 ) -> None:
     monkeypatch.setattr(sharding, "mesh", one_device)
     assert train.run(runs.config(data, parallel=parallel), tmp_path / "run") == 0
+    expected, found = runs.model(finished), runs.model(tmp_path / "run")
+    for name, leaf in expected.items():
+        np.testing.assert_allclose(found[name], leaf, rtol=2e-5, atol=2e-6, err_msg=name)
+
+
+def test_batches_in_parts_train_the_model_of_whole_ones(data, finished, tmp_path) -> None:
+    assert train.run(runs.config(data, accumulate=4), tmp_path / "run") == 0
     expected, found = runs.model(finished), runs.model(tmp_path / "run")
     for name, leaf in expected.items():
         np.testing.assert_allclose(found[name], leaf, rtol=2e-5, atol=2e-6, err_msg=name)
