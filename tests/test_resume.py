@@ -182,7 +182,7 @@ class Job:
             told |= {"OMPI_MCA_orte_hnp_uri": "4096.0;tcp://127.0.0.1:34911"}
             which = ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK")
         else:
-            told = {"PMI_SIZE": "2", "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}"}
+            told = {"PMI_SIZE": "2", "JTL_COORDINATOR": f"127.0.0.1:{port}"}
             which = ("PMI_RANK",)
         self.processes = [
             runs.Process(
