@@ -30,6 +30,7 @@ RANGES: Mapping[str, ranges.Range] = {
     "seed": ranges.SEED,
     "steps": ranges.STEPS,
     "batch_size": ranges.BATCH,
+    "devices": ranges.NATURAL,
     "batch_norm_share": ranges.SHARE,
     "data.test_fraction": ranges.INSIDE,
     "data.split_seed": ranges.NATURAL,

@@ -95,8 +95,8 @@ def _check_address(address: str) -> None:
     digits = port.isascii() and port.isdecimal()
     if not (host and digits and 0 < int(port) < 2**16):
         raise UserError(
-            f"{COORDINATOR} is {address!r}; write HOST:PORT, HOST being the machine of process 0 and "
-            "PORT a free one there"
+            f"{COORDINATOR} is {address!r}; write HOST:PORT, HOST being the machine of process 0 "
+            "and PORT a free one there"
         )
 
 

@@ -78,8 +78,8 @@ def _meet(place: cluster.Place, **told: Any) -> None:
         if "Failed to start RPC server" not in str(error):
             raise
         raise UserError(
-            f"{cluster.COORDINATOR}={place.coordinator}: process 0 cannot listen on this port; give "
-            "another one to all processes"
+            f"{cluster.COORDINATOR}={place.coordinator}: process 0 cannot listen on this port; "
+            "give another one to all processes"
         ) from error
     finally:
         impatient.cancel()
@@ -154,14 +154,40 @@ def together() -> Iterator[None]:
     failure = None
     try:
         yield
+    except _HeardError:  # in `all_agree`, where the others are too
+        raise
     except Exception as error:
         failure = error
-    for row in _gathered(np.frombuffer(_told(failure), np.uint8)):
-        heard = row.tobytes().rstrip(b"\0").decode(errors="ignore")
-        if heard and (failure is None or isinstance(failure, UserError)):
-            raise UserError(heard) from failure
+    heard, _ = _told_each_other(failure)
+    if heard and (failure is None or isinstance(failure, UserError)):
+        raise UserError(heard) from failure
     if failure is not None:
         raise failure
+
+
+def all_agree(answer: bool) -> bool:
+    """Whether every process of the job says yes; call it within :func:`together`.
+
+    Returns when all have come, or raises what another one has failed with on its way.
+    """
+    if not jax.distributed.is_initialized():
+        return answer
+    heard, agreed = _told_each_other(None, answer)
+    if heard:
+        raise _HeardError(heard)
+    return agreed
+
+
+class _HeardError(UserError):
+    """The failure of another process, of which no process need be told."""
+
+
+def _told_each_other(failure: Exception | None, answer: bool = True) -> tuple[str, bool]:
+    """The first failure of any process, "" if there is none, and whether all say yes."""
+    said = bytes([answer]) + _told(failure)
+    answers, *texts = np.split(_gathered(np.frombuffer(said, np.uint8)), (1,), axis=1)
+    heard = (row.tobytes().rstrip(b"\0").decode(errors="ignore") for row in texts[0])
+    return next(filter(None, heard), ""), bool(answers.all())
 
 
 def _told(failure: Exception | None) -> bytes:
