@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import small_runs as runs
 
-from jtl import train, workdir
+from jtl import configuration, train, workdir
 from jtl.log import read_metrics
 
 STEPS, EVERY = 120, 10
@@ -268,6 +268,7 @@ def test_a_process_that_is_killed_ends_its_job_which_goes_on_on_any_devices(plac
     }
     assert codes[0] in said and codes[1] == -signal.SIGKILL, outputs
     assert said[codes[0]] in outputs[0]
+    made = configuration.complete(made, "here")
     made.devices = 1
     assert train.run(made, place / "never-killed") == 0
     for made.devices in (1, 2, 8):
