@@ -205,7 +205,7 @@ def table(result: dict[str, Any]) -> str:
 
 def _machine(ours: dann_jtl.Training) -> str:
     on_gpu = ours.devices.devices.flat[0].platform != "cpu"
-    return f"{sharding.describe()}, " * on_gpu + processor()
+    return f"{sharding.describe(sharding.mesh())}, " * on_gpu + processor()
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -166,7 +166,7 @@ def network(config: ConfigDict, found: Backbone, start: Start, made: Method) -> 
         _require_moving_statistics(config, *initial)
     rules = [rules for _, rules in _partitions(config)]
     cut = frozen_blocks(start.blocks, initial[0] | extra, rules)
-    return Network(found, start.blocks, cut, config.cache, initial, start.weights)
+    return Network(found, start.blocks, cut, config.cache, config.devices, initial, start.weights)
 
 
 def _require_moving_statistics(config: ConfigDict, params: Params, stats: Params) -> None:

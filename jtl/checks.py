@@ -31,6 +31,7 @@ RANGES: Mapping[str, ranges.Range] = {
     "steps": ranges.STEPS,
     "batch_size": ranges.BATCH,
     "accumulate": ranges.COUNT,
+    "devices": ranges.NATURAL,
     "batch_norm_share": ranges.SHARE,
     "data.test_fraction": ranges.INSIDE,
     "data.split_seed": ranges.NATURAL,

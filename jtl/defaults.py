@@ -52,8 +52,9 @@ def defaults() -> ConfigDict:
     # Whether the frozen blocks run once, and what they give is kept for later runs too; if not,
     # they run at every step.
     config.cache = True
-    # How the step is spread over devices.
+    # How the step is spread over devices, and how many of each process's there are; 0 is all.
     config.parallel = "jit"
+    config.devices = 0
     # Parameters whose whole path this pattern matches are shared out over the devices, with what
     # the optimizer keeps for them (FSDP); "" shares none.
     config.shard = ""

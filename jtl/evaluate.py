@@ -1,13 +1,13 @@
 """A trained model on held-out examples."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Float
 
-from jtl import metrics, partition
+from jtl import metrics, partition, sharding
 from jtl.data.examples import Examples
 from jtl.data.splits import Domains
 from jtl.inference import in_batches
@@ -26,7 +26,10 @@ Predict = Callable[[TrainState, Examples], Predictions]
 
 
 def predictor(model: Model) -> Predict:
-    """Compiles a model for evaluation: nothing is dropped out, statistics are the stored ones."""
+    """Compiles a model for evaluation: nothing is dropped out, statistics are the stored ones.
+
+    The devices that hold a state whole share the examples, and each process reads its part.
+    """
 
     @jax.jit
     def run(params: Params, stats: Stats, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -34,11 +37,20 @@ def predictor(model: Model) -> Predict:
         return outputs.features, jax.nn.softmax(outputs.logits)
 
     def predict(state: TrainState, examples: Examples) -> Predictions:
-        params = partition.merge(state.params, state.frozen)
+        params, devices = partition.merge(state.params, state.frozen), sharding.holding(state)
+
+        def predicted(inputs: np.ndarray) -> Any:
+            if devices is None:
+                return run(params, state.stats, inputs)
+            outputs = run(params, state.stats, sharding.from_processes(inputs, devices))
+            return sharding.gathered(outputs, devices)
+
         outputs = in_batches(
-            lambda inputs: run(params, state.stats, inputs),
+            predicted,
             examples.inputs,
             padding=examples.padding,
+            devices=devices.size if devices else 1,
+            part=(jax.process_index(), jax.process_count()) if devices else (0, 1),
         )
         return Predictions(*outputs)
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from jtl import sharding
 from jtl.types import Array, Batch, Hyperparameters, Labelled, Terms, TrainState, Unlabelled
@@ -166,22 +166,27 @@ def mapped(
     The step must have been built with ``axis_name=sharding.AXIS``; ``batches(start)`` yields this
     process's part of the global batches from a step on.
     """
-    step_alone = jax.pmap(step, axis_name=sharding.AXIS, in_axes=(0, 0, None), donate_argnums=0)
+    step_alone = jax.pmap(
+        step,
+        axis_name=sharding.AXIS,
+        in_axes=(0, 0, None),
+        donate_argnums=0,
+        devices=list(devices.devices.flat),
+    )
     # pmap takes and returns what lies on the devices of this process alone.
-    here = jax.local_devices()
-    local = Mesh(np.array(here), (sharding.AXIS,))
-    whole, parts = NamedSharding(local, PartitionSpec()), sharding.split(local)
+    local = sharding.own(devices)
+    whole, parts = sharding.replicated(local), sharding.split(local)
     hyper = jax.device_put(jax.device_get(dict(hyper)), whole)
     running: dict[int, Iterator[Batch]] = {}
     compiled: list[Any] = []
 
     def copies(leaf: Array) -> Array:
         return jax.device_put(
-            np.broadcast_to(jax.device_get(leaf), (len(here), *leaf.shape)), parts
+            np.broadcast_to(jax.device_get(leaf), (local.size, *leaf.shape)), parts
         )
 
     def shared(leaf: Array) -> Array:
-        return jax.device_put(leaf.reshape(len(here), -1, *leaf.shape[1:]), parts)
+        return jax.device_put(leaf.reshape(local.size, -1, *leaf.shape[1:]), parts)
 
     def first(leaf: jax.Array) -> np.ndarray:
         return jax.device_get(leaf.addressable_data(0))[0]

@@ -6,7 +6,7 @@ outputs are computed once and training starts from them.
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from hashlib import sha256
@@ -76,6 +76,7 @@ class Prefix:
       blocks: the frozen ones.
       params, stats: their parameters and statistics.
       on_disk: whether other processes may find it.
+      devices: how many of this process's run it; 0 is all.
 
     Attributes:
       on_disk: the same, but for blocks without parameters, which are as soon run as read. (Shards
@@ -86,25 +87,45 @@ class Prefix:
     _stores: ClassVar[dict[tuple[str, Path | None], Store]] = {}
 
     def __init__(
-        self, name: str, blocks: Blocks, params: Params, stats: Stats, *, on_disk: bool = False
+        self,
+        name: str,
+        blocks: Blocks,
+        params: Params,
+        stats: Stats,
+        *,
+        on_disk: bool = False,
+        devices: int = 0,
     ) -> None:
         self._name, self._blocks, self._weights = name, blocks, (params, stats)
+        self._devices = devices
         self._program = _Program.of(blocks)
         self._run = self._program.run
         self.on_disk = on_disk and bool(jax.tree.leaves(self._weights)) and cache.limit() > 0
         self._content = _hash(params), _hash(stats)
         self.new = 0
 
-    def __call__(self, examples: Examples, *, in_memory: bool = True) -> Examples:
+    def __call__(
+        self,
+        examples: Examples,
+        *,
+        in_memory: bool = True,
+        wait: Callable[[], object] | None = None,
+    ) -> Examples:
         """The examples with the prefix's outputs in place of their inputs.
+
+        Args:
+          examples: of one set.
+          in_memory: whether the outputs are read from disk at once.
+          wait: returns when all processes of a job have called it. Each then runs its part of the
+            examples before, and after it what the others have not written to a folder of both.
 
         Raises:
           UserError: the outputs are to stay on disk, and it takes no more.
         """
         if not self._blocks:
             return examples
-        inputs, padding = examples.inputs, examples.padding
-        store, names = self._stored(inputs, padding, examples.fingerprints, in_memory=in_memory)
+        inputs, padding, names = examples.inputs, examples.padding, examples.fingerprints
+        store, names = self._stored(inputs, padding, names, in_memory=in_memory, wait=wait)
         store.flush()
         if in_memory:
             return replace(examples, inputs=store.take(names), padding=None)
@@ -134,6 +155,7 @@ class Prefix:
         *,
         in_memory: bool = True,
         shown: bool = True,
+        wait: Callable[[], object] | None = None,
     ) -> tuple[Store, list[str]]:
         """A store that holds all outputs, and what they are called there."""
         pooled = self._pools(inputs)
@@ -144,18 +166,21 @@ class Prefix:
         new = store.missing(names)
         self.new += len(new)
         # Each process of a job begins elsewhere, and finds what the others have written by then.
-        begin = len(new) * jax.process_index() // jax.process_count()
-        new = new[begin:] + new[:begin]
+        cuts = [len(new) * (jax.process_index() + k) // jax.process_count() for k in (0, 1)]
         line = _Shown(len(new))
-        for start in range(0, len(new), PIECE):
-            piece = new[start : start + PIECE]
-            piece = [piece[place] for place in store.missing([names[index] for index in piece])]
-            for places, outputs in self._outputs(inputs, piece, padding if pooled else None):
-                store.add([names[piece[place]] for place in places], outputs)
-                if not in_memory:
-                    _require_disk(store)
-                if shown:  # who runs a few at a time has a line for all
-                    line.done(len(places))
+        for part in (new[slice(*cuts)], new[cuts[1] :] + new[: cuts[0]]):
+            if wait:  # until all have looked, then until all have written
+                store.flush()
+                wait()
+            for start in range(0, len(part), PIECE):
+                piece = part[start : start + PIECE]
+                piece = [piece[place] for place in store.missing([names[index] for index in piece])]
+                for places, outputs in self._outputs(inputs, piece, padding if pooled else None):
+                    store.add([names[piece[place]] for place in places], outputs)
+                    if not in_memory:
+                        _require_disk(store)
+                    if shown:  # who runs a few at a time has a line for all
+                        line.done(len(places))
         line.close()
         return store, names
 
@@ -171,7 +196,7 @@ class Prefix:
             return iter(())
         lazy = not isinstance(inputs, np.ndarray)
         taken = View(inputs, np.array(chosen)) if lazy else inputs[chosen]
-        devices = sharding.own(sharding.mesh())
+        devices = sharding.own(sharding.mesh(self._devices))
         weights = jax.device_put(self._weights, sharding.replicated(devices))
         parts = sharding.split(devices)
         return streamed(

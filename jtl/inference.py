@@ -21,16 +21,23 @@ def in_batches(
     *,
     batch_size: int = 128,
     padding: int | None = None,
+    devices: int = 1,
+    part: tuple[int, int] = (0, 1),
 ) -> Any:
     """Applies ``function`` to all of ``inputs`` and concatenates what it returns, as NumPy.
 
     Args:
       function: takes ``batch_size`` examples; compiled by the caller.
       inputs: an array, or a lazy sequence of images.
-      batch_size: how many examples make up a batch, at most.
+      batch_size: how many examples make up a batch, at most, on each device.
       padding: as :func:`streamed` has it.
+      devices: the same.
+      part: the same.
     """
-    batches = streamed(function, inputs, batch_size=min(batch_size, len(inputs)), padding=padding)
+    size = min(batch_size, len(inputs))
+    batches = streamed(
+        function, inputs, batch_size=size, padding=padding, devices=devices, part=part
+    )
     places, parts = zip(*batches, strict=True)
     back = np.argsort(np.concatenate(places))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[back], *parts)
@@ -43,6 +50,7 @@ def streamed(
     batch_size: int,
     padding: int | None = None,
     devices: int = 1,
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[tuple[Int[np.ndarray, " some"], Any]]:
     """Applies ``function`` to all of ``inputs``, and yields positions and what it returns for them.
 
@@ -56,7 +64,9 @@ def streamed(
       padding: of texts [N, T], the token that fills up short ones. Each is then run among others
         of about its length, without most of its padding; what the function returns for it must be
         of one shape whatever its length. How many make up a batch hangs on their length.
-      devices: how many share a batch. One that fits on the first is not shared.
+      devices: how many share a batch evenly.
+      part: which part of a batch this process reads, and how many parts there are. The function
+        takes the part, and returns what belongs to the batch.
     """
     if padding is None:
         groups = [_Group(np.arange(len(inputs)), batch_size, None)]
@@ -64,10 +74,10 @@ def streamed(
         groups = _by_length(inputs, padding)
     running: tuple[np.ndarray, Any] | None = None
     for members, size, length in groups:
-        size *= devices if len(members) > size else 1
+        size = devices * (size if len(members) > size else -(-size // devices))
         for start in range(0, len(members), size):
             places = members[start : start + size]
-            rows = _fetch(inputs, np.resize(places, size))
+            rows = _fetch(inputs, np.split(np.resize(places, size), part[1])[part[0]])
             outputs = function(rows if length is None else rows[:, :length])
             if running:
                 yield _first(*running)

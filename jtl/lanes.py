@@ -67,7 +67,7 @@ class Program:
     """
 
     def __init__(self, like: Run, count: int) -> None:
-        self.devices = devices = sharding.mesh()
+        self.devices = devices = sharding.mesh(like.config.devices)
         first, one = like.stages[0].training, _Steps(like.stages[0].training).one
         shapes = _shapes_of_one(like)
         self.in_turn = in_turn = execution.loop_is_slow(jax.jit(one).trace(*shapes).jaxpr)

@@ -118,6 +118,7 @@ class Network:
       blocks: all blocks, the head last.
       cut: how many of them are run once, before training.
       cache: whether what they give is kept on disk.
+      devices: how many of this process's run them; 0 is all.
       initial: parameters and statistics of all blocks before training.
       weights: where the pretrained ones among them come from, with their sha256.
     """
@@ -126,6 +127,7 @@ class Network:
     blocks: Blocks
     cut: int
     cache: bool
+    devices: int
     initial: tuple[Params, Stats]
     weights: Mapping[str, str]
 
@@ -158,7 +160,14 @@ class Network:
 
     def _part(self, blocks: Blocks) -> Prefix:
         params, stats = (below(tree, blocks) for tree in self.initial)
-        return Prefix(self.backbone.name, blocks, params, stats, on_disk=self.cache)
+        return Prefix(
+            self.backbone.name,
+            blocks,
+            params,
+            stats,
+            on_disk=self.cache,
+            devices=self.devices,
+        )
 
     def start(self) -> tuple[Params, Stats]:
         """The parameters and statistics that training starts from."""

@@ -147,7 +147,7 @@ def _cut(config: ConfigDict, net: Network, domains: Domains) -> tuple[Network, b
         why = "data.augment changes the images each time"
     elif (size := count * prefix.bytes_of_one(domains.source_train)) <= MEMORY_LIMIT:
         return net, True
-    elif prefix.on_disk and cache.fits(size) and jax.process_count() == 1:
+    elif runtime.all_agree(prefix.on_disk and cache.fits(size)):
         return net, False
     else:
         why = f"what they give for {count} examples would take {size / 2**30:.1f} GiB"
@@ -160,7 +160,9 @@ def _stored(net: Network, domains: Domains, *, in_memory: bool) -> Domains:
     parts = {}
     for field in dataclasses.fields(domains):
         examples = getattr(domains, field.name)
-        parts[field.name] = examples and prefix(examples, in_memory=in_memory)
+        parts[field.name] = examples and prefix(
+            examples, in_memory=in_memory, wait=lambda: runtime.all_agree(True)
+        )
     if net.cut:
         said = f"{time.monotonic() - begun:.1f} s, {prefix.new:,} examples being new"
         print(f"ran the {net.cut} frozen blocks once: {said}")
@@ -180,7 +182,7 @@ def record(run: Run, started: datetime) -> None:
     }
     made_with = manifest(
         seed=run.config.seed,
-        device=sharding.describe(),
+        device=sharding.describe(sharding.mesh(run.config.devices)),
         weights=run.net.weights,
         data={f"{part.name} ({what})": part.sha256() for what, part in parts.items() if part},
         started=started,

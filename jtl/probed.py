@@ -91,7 +91,11 @@ def _fit_all(configs: Mapping[str, Any], folder: Path, asked: Mapping[str, Any])
         domains = vars(prepared.domains).values()
         data |= {part.name: part.sha256() for part in domains if part is not None}
     made_with = manifest(
-        seed=0, device=sharding.describe(), weights=weights, data=data, started=started
+        seed=0,
+        device=sharding.describe(sharding.mesh()),
+        weights=weights,
+        data=data,
+        started=started,
     )
     workdir.begin(folder, asked, made_with)
     _report(folder, configs, summary, figures, more)

@@ -2,7 +2,9 @@
 
 import ctypes
 import os
+import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -18,6 +20,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 """Of glibc's malloc.h."""
 _SILENCE = 30
 """Seconds after which a process that says nothing is taken for dead, and its job ends."""
+PATIENCE = 300
+"""Seconds in which the processes of a job must have met."""
 _LONGEST_MESSAGE = 2000
 """Bytes of an error that the other processes are told."""
 
@@ -41,11 +45,13 @@ def _join(place: cluster.Place) -> None:
         return
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     if place.known_to_jax:
-        _meet(cluster_detection_method=place.known_to_jax)
-    elif "JAX_COORDINATOR_ADDRESS" in os.environ:
+        _meet(place, cluster_detection_method=place.known_to_jax)
+    elif place.coordinator:
         # One accelerator a process, as jax does it under the launchers that it knows.
         own = None if place.local is None else [place.local]
         _meet(
+            place,
+            coordinator_address=place.coordinator,
             num_processes=place.size,
             process_id=place.rank,
             local_device_ids=None if "JAX_LOCAL_DEVICE_IDS" in os.environ else own,
@@ -54,23 +60,62 @@ def _join(place: cluster.Place) -> None:
     else:
         raise UserError(
             f"this is one of {place.size} processes, and jax cannot tell where they meet; set "
-            "JAX_COORDINATOR_ADDRESS=HOST:PORT for all of them, HOST being the machine of process "
+            f"{cluster.COORDINATOR}=HOST:PORT for all of them, HOST being the machine of process "
             "0 and PORT a free one there"
         )
 
 
-def _meet(**told: Any) -> None:
-    jax.distributed.initialize(heartbeat_timeout_seconds=_SILENCE, **told)
+def _meet(place: cluster.Place, **told: Any) -> None:
+    # Whatever keeps processes from meeting, jax aborts with the stack of its C++ when it gives up.
+    impatient = threading.Timer(PATIENCE, _give_up, (place,))
+    impatient.daemon = True
+    impatient.start()
+    try:
+        jax.distributed.initialize(
+            initialization_timeout=round(2 * PATIENCE), heartbeat_timeout_seconds=_SILENCE, **told
+        )
+    except jax.errors.JaxRuntimeError as error:
+        if "Failed to start RPC server" not in str(error):
+            raise
+        raise UserError(
+            f"{cluster.COORDINATOR}={place.coordinator}: process 0 cannot listen on this port; "
+            "give another one to all processes"
+        ) from error
+    finally:
+        impatient.cancel()
+
+
+def _give_up(place: cluster.Place) -> None:
+    """Ends this process, which the main thread cannot while it waits inside of jax."""
+    said = f"jtl: error: process {place.rank} of {place.size}: {_missed(place.coordinator)}"
+    os.write(2, f"{said} (waited {PATIENCE:g} seconds)\n".encode())
+    os._exit(2)
+
+
+def _missed(address: str | None) -> str:
+    """Why processes have not met, as far as can be seen from here."""
+    if address is None:
+        return f"not all processes came; {cluster.COORDINATOR}=HOST:PORT says where they meet"
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except socket.gaierror:
+        return f"{cluster.COORDINATOR}={address}: no machine of this name is known here"
+    except OSError as error:
+        why = error.strerror or error
+        return f"{cluster.COORDINATOR}={address}: process 0 cannot be reached there ({why})"
+    return f"{cluster.COORDINATOR}={address}: not all processes came"
 
 
 def _join_tpu_pod() -> None:
     try:
-        _meet()
+        _meet(cluster.Place())
     except Exception as error:  # of requests, sockets or jax, as the network has it
         raise UserError(
             f"the machines of this TPU cannot be found ({type(error).__name__}: {error}); if there "
             "are no others, set TPU_SKIP_MDS_QUERY=1"
         ) from error
+    cluster.joined(jax.process_count(), jax.process_index())
 
 
 def _on_tpu_pod() -> bool:
@@ -109,14 +154,40 @@ def together() -> Iterator[None]:
     failure = None
     try:
         yield
+    except _HeardError:  # in `all_agree`, where the others are too
+        raise
     except Exception as error:
         failure = error
-    for row in _gathered(np.frombuffer(_told(failure), np.uint8)):
-        heard = row.tobytes().rstrip(b"\0").decode(errors="ignore")
-        if heard and (failure is None or isinstance(failure, UserError)):
-            raise UserError(heard) from failure
+    heard, _ = _told_each_other(failure)
+    if heard and (failure is None or isinstance(failure, UserError)):
+        raise UserError(heard) from failure
     if failure is not None:
         raise failure
+
+
+def all_agree(answer: bool) -> bool:
+    """Whether every process of the job says yes; call it within :func:`together`.
+
+    Returns when all have come, or raises what another one has failed with on its way.
+    """
+    if not jax.distributed.is_initialized():
+        return answer
+    heard, agreed = _told_each_other(None, answer)
+    if heard:
+        raise _HeardError(heard)
+    return agreed
+
+
+class _HeardError(UserError):
+    """The failure of another process, of which no process need be told."""
+
+
+def _told_each_other(failure: Exception | None, answer: bool = True) -> tuple[str, bool]:
+    """The first failure of any process, "" if there is none, and whether all say yes."""
+    said = bytes([answer]) + _told(failure)
+    answers, *texts = np.split(_gathered(np.frombuffer(said, np.uint8)), (1,), axis=1)
+    heard = (row.tobytes().rstrip(b"\0").decode(errors="ignore") for row in texts[0])
+    return next(filter(None, heard), ""), bool(answers.all())
 
 
 def _told(failure: Exception | None) -> bytes:

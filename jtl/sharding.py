@@ -17,9 +17,31 @@ from jtl.errors import UserError
 AXIS = "devices"
 
 
-def mesh() -> Mesh:
-    """All devices of all processes on one axis."""
-    return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+def mesh(count: int = 0) -> Mesh:
+    """Devices of all processes on one axis, those of a process side by side.
+
+    So what the processes read of a batch, one after another, is the batch.
+
+    Args:
+      count: how many of each process; 0 is all.
+
+    Raises:
+      UserError: a process has fewer, or not as many as another.
+    """
+    every = jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+    processes: dict[int, list[jax.Device]] = {}
+    for device in every.devices.flat:
+        processes.setdefault(device.process_index, []).append(device)
+    fewest, most = min(map(len, processes.values())), max(map(len, processes.values()))
+    if count > fewest:
+        raise UserError(f"devices is {count}, and there are {fewest}; lower it, or set 0 for all")
+    if not count and fewest < most:
+        raise UserError(
+            f"processes have {fewest} to {most} devices, and each must have as many; set devices "
+            f"to {fewest} at most"
+        )
+    chosen = [device for rank in sorted(processes) for device in processes[rank][: count or None]]
+    return Mesh(np.array(chosen), (AXIS,), axis_types=(AxisType.Auto,))
 
 
 def own(devices: Mesh) -> Mesh:
@@ -72,6 +94,14 @@ def placed(tree: Any, devices: Mesh, shard: str) -> Any:
     return places
 
 
+def holding(tree: Any) -> Mesh | None:
+    """The devices that all hold a tree whole; None where it lies on one, or in parts."""
+    where = getattr(next(iter(jax.tree.leaves(tree)), None), "sharding", None)
+    if not isinstance(where, NamedSharding) or not where.is_fully_replicated:
+        return None
+    return where.mesh if isinstance(where.mesh, Mesh) else None
+
+
 def gathered(tree: Any, devices: Mesh) -> Any:
     """The same values, whole on every device."""
     if all(leaf.is_fully_replicated for leaf in jax.tree.leaves(tree)):
@@ -95,9 +125,8 @@ def _path(keys: tuple[Any, ...]) -> str:
     return "/".join(names)
 
 
-def check_batch_size(batch_size: int, parts: int = 1) -> None:
-    """Raises a UserError when the devices cannot share a batch, or each of its parts, evenly."""
-    devices = jax.device_count()
+def check_batch_size(batch_size: int, devices: int, parts: int = 1) -> None:
+    """Raises a UserError when so many devices cannot share a batch, or its parts, evenly."""
     least = devices * parts
     if batch_size % least:
         lower = batch_size // least * least
@@ -109,9 +138,9 @@ def check_batch_size(batch_size: int, parts: int = 1) -> None:
         )
 
 
-def describe() -> str:
+def describe(devices: Mesh) -> str:
     """The devices in words: ``8 x NVIDIA H100 80GB HBM3``."""
-    kinds = [device.device_kind for device in jax.devices()]
+    kinds = [device.device_kind for device in devices.devices.flat]
     return ", ".join(f"{kinds.count(kind)} x {kind}" for kind in sorted(set(kinds)))
 
 

@@ -46,7 +46,8 @@ def run(config: ConfigDict, folder: Path) -> int:
             held.enter_context(_claimed(folder, config))
         if workdir.summary(folder) is None:
             with runtime.together():
-                sharding.check_batch_size(config.batch_size, config.accumulate)
+                devices = sharding.mesh(config.devices).size
+                sharding.check_batch_size(config.batch_size, devices, config.accumulate)
                 prepared = prepare(config, folder)
                 record(prepared, started)
             code = _train(prepared)
@@ -74,7 +75,7 @@ def _claimed(folder: Path, config: ConfigDict) -> Iterator[None]:
 
 def _train(run: Run) -> int:
     """Trains to the end, or to a signal; returns the exit code."""
-    config, devices = run.config, sharding.mesh()
+    config, devices = run.config, sharding.mesh(run.config.devices)
     whole = partial(sharding.gathered, devices=devices)
     checkpoints = Checkpoints(
         run.folder / workdir.CHECKPOINTS, keep_latest=config.keep.latest, keep_best=config.keep.best

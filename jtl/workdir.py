@@ -14,6 +14,8 @@ CONFIG, MANIFEST, METRICS = "config.json", "manifest.json", "metrics.jsonl"
 SUMMARY, REPORT, CHECKPOINTS = "summary.json", "report.html", "checkpoints"
 TARGET_PROBABILITIES = "target_probabilities.npy"
 PREDICTIONS = "predictions.csv"
+FREE = ("devices",)
+"""What decides nothing about a run, so that it may go on with another value."""
 
 
 @contextmanager
@@ -82,7 +84,8 @@ def _check_config(folder: Path, config: Mapping[str, Any]) -> None:
             raise UserError(f"{folder} holds {others[0]} but no run; give another --workdir")
         return
     old, new = _flat(json.loads(file.read_text())), _flat(json.loads(json.dumps(config)))
-    changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    keys = sorted((old.keys() | new.keys()).difference(FREE))
+    changed = [key for key in keys if old.get(key) != new.get(key)]
     if changed and _has_results(folder):
         shown = "; ".join(
             f"{key}: {old.get(key)!r} there, {new.get(key)!r} here" for key in changed

@@ -87,7 +87,7 @@ def one_device() -> Iterator[Callable[..., Any]]:
     """
     every, alone = sharding.mesh, jax.make_mesh((1,), (sharding.AXIS,), axis_types=(AxisType.Auto,))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sharding, "mesh", lambda: alone)
+        patch.setattr(sharding, "mesh", lambda count=0: alone)
         yield every
 
 

@@ -131,13 +131,14 @@ class Process:
         *,
         log: Path | None = None,
         environment: Mapping[str, str] | None = None,
+        devices: int = 1,
         pictures: bool = False,
         as_user: bool = False,
     ) -> None:
         self._output = log or folder.parent / f"{folder.name}.log"
         self._output.touch()  # a process that is killed at once has said nothing
         options = None if as_user else quick_compiles.installed
-        arguments = (file, folder, self._output, environment or {}, pictures, options)
+        arguments = (file, folder, self._output, environment or {}, devices, pictures, options)
         self._process = _SERVER.Process(target=_command, args=arguments)
         self._process.start()
 
@@ -164,14 +165,16 @@ def _command(
     folder: Path,
     output: Path,
     environment: Mapping[str, str],
+    devices: int,
     pictures: bool,
     options: quick_compiles.Options | None,
 ) -> None:
-    """What the process does: as ``python -m jtl FILE --workdir FOLDER``, on one device."""
+    """What the process does: as ``python -m jtl FILE --workdir FOLDER``."""
     stream = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(stream, 1)
     os.dup2(stream, 2)
     os.environ |= environment
+    jax.config.update("jax_num_cpu_devices", devices)
     # Each of these programs takes little, and all of them most of a process's time.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     from jtl import cli, page

@@ -116,18 +116,56 @@ def test_a_run_that_went_on_from_the_store_ends_as_one_that_did_not_stop(
         np.testing.assert_array_equal(found[name], leaf, err_msg=name)
 
 
-def test_the_processes_of_a_job_store_what_any_other_process_reads(
+COUNTED = """
+import os
+from pathlib import Path
+
+import jax
+from jtl import features, prepare, store
+
+def note(kind, text):
+    name = f"{{kind}}-{{jax.process_index()}}-{{jax.process_count()}}"
+    with Path({folder!r}, name).open("a") as file:
+        file.write(f"{{text}}\\n")
+
+def reading(rows, index, read=store.Rows.__getitem__):
+    note("read", rows.stamp(index))
+    return read(rows, index)
+
+def computing(run, inputs, streamed=features.streamed, **settings):
+    note("computed", len(inputs))
+    return streamed(run, inputs, **settings)
+
+if prepare.MEMORY_LIMIT != 1000:  # this file is run twice
+    os.environ |= {told!r}
+    prepare.MEMORY_LIMIT = 1000
+    store.Rows.__getitem__, features.streamed = reading, computing
+"""
+"""Before a config: outputs do not fit in memory, and each process notes what it reads of them."""
+
+
+def noted(folder: Path, kind: str, process: int, processes: int) -> list[str]:
+    return (folder / f"{kind}-{process}-{processes}").read_text().split()
+
+
+def test_each_process_of_a_job_computes_and_reads_its_part_alone(
     data: Path, tmp_path: Path, kept: Kept
 ) -> None:
+    """Of outputs that are above memory, in one folder; the model is that of one process."""
     file = runs.as_file(dann(data), tmp_path / "config.py")
     told = {cache.PLACE: str(kept.place), cache.LIMIT: "1"}
-    file.write_text(f"import os\nos.environ |= {told!r}\n" + file.read_text())
+    file.write_text(COUNTED.format(folder=str(tmp_path), told=told) + file.read_text())
     codes, outputs = Job((file, file), tmp_path / "job", jax_detects=False).end()
     assert codes == [0, 0], outputs
     assert len(kept.names()) == 1
     code, output = runs.Process(file, tmp_path / "alone").end()
     assert code == 0 and " s, 0 examples being new" in output, output
     assert_equal(runs.model(tmp_path / "alone"), runs.model(tmp_path / "job"))
+    computed = [sum(map(int, noted(tmp_path, "computed", rank, 2))) for rank in (0, 1)]
+    assert sum(computed) == 48 and min(computed) > 20
+    alone, *each = (noted(tmp_path, "read", rank, of) for rank, of in ((0, 1), (0, 2), (1, 2)))
+    assert sorted(each[0] + each[1]) == sorted(alone)
+    assert max(map(len, each)) < 0.6 * len(alone)
 
 
 def test_augmentation_is_why_nothing_is_stored(data: Path, tmp_path: Path, kept: Kept, capsys):

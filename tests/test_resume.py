@@ -1,6 +1,7 @@
 """Nothing is lost: kills, signals and corrupt checkpoints, on real processes, alone and in jobs."""
 
 import random
+import shutil
 import signal
 import socket
 import time
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import small_runs as runs
 
-from jtl import workdir
+from jtl import configuration, train, workdir
 from jtl.log import read_metrics
 
 STEPS, EVERY = 120, 10
@@ -174,7 +175,9 @@ def test_a_corrupt_newest_checkpoint_falls_back_saying_so(place) -> None:
 class Job:
     """Two processes, as a launcher of MPI starts them, that talk over loopback."""
 
-    def __init__(self, files: tuple[Path, Path], folder: Path, *, jax_detects: bool) -> None:
+    def __init__(
+        self, files: tuple[Path, Path], folder: Path, *, jax_detects: bool, devices: int = 1
+    ) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = str(server.getsockname()[1])
         if jax_detects:
@@ -182,7 +185,7 @@ class Job:
             told |= {"OMPI_MCA_orte_hnp_uri": "4096.0;tcp://127.0.0.1:34911"}
             which = ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK")
         else:
-            told = {"PMI_SIZE": "2", "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}"}
+            told = {"PMI_SIZE": "2", "JTL_COORDINATOR": f"127.0.0.1:{port}"}
             which = ("PMI_RANK",)
         self.processes = [
             runs.Process(
@@ -190,6 +193,7 @@ class Job:
                 folder,
                 log=folder.parent / f"{folder.name}-{rank}.log",
                 environment=told | dict.fromkeys(which, str(rank)),
+                devices=devices,
             )
             for rank, file in enumerate(files)
         ]
@@ -201,9 +205,11 @@ class Job:
 
 
 def assert_trained_as(expected: Path, folder: Path) -> None:
-    alone = runs.model(expected)
-    for name, leaf in runs.model(folder).items():
-        np.testing.assert_allclose(leaf, alone[name], rtol=1e-5, atol=1e-6, err_msg=name)
+    alone, found = runs.model(expected), runs.model(folder)
+    assert list(found) == list(alone)
+    largest = max(np.abs(leaf).max() for leaf in alone.values())
+    off = {name: np.abs(leaf - alone[name]).max() / largest for name, leaf in found.items()}
+    assert max(off.values()) < 1e-6, off
 
 
 @pytest.fixture(scope="module")
@@ -215,33 +221,38 @@ def alone(place) -> Path:
     return place / "alone"
 
 
-def test_two_processes_train_as_one(place, alone):
+def test_two_processes_of_four_devices_train_as_one_of_one(place, alone):
     file = place / "short.py"
-    codes, outputs = Job((file, file), place / "cluster", jax_detects=True).end()
+    codes, outputs = Job((file, file), place / "cluster", jax_detects=True, devices=4).end()
     assert codes == [0, 0], outputs
     assert "target accuracy" in outputs[0] and "target accuracy" not in outputs[1]
     assert_trained_as(alone, place / "cluster")
+    assert workdir.manifest(place / "cluster")["device"] == "8 x cpu"
+    said, expected = (workdir.summary(place / name)["target_test"] for name in ("cluster", "alone"))
+    assert said["accuracy"] == expected["accuracy"]
 
 
 def test_pmap_over_two_processes_trains_as_one_and_a_signal_to_one_stops_both(place, alone):
     made = runs.config(place, parallel="pmap", steps=20, eval_every=2, checkpoint_every=20)
     file, folder = runs.as_file(made, place / "pmap.py"), place / "pmap"
-    job = Job((file, file), folder, jax_detects=False)
+    job = Job((file, file), folder, jax_detects=False, devices=4)
     while not at(2)(folder) and job.processes[1].running():
         time.sleep(0.002)
     job.processes[1].send(signal.SIGTERM)
     codes, outputs = job.end()
     assert codes == [128 + signal.SIGTERM] * 2, outputs
     assert "saved" in outputs[0]
-    codes, outputs = Job((file, file), folder, jax_detects=False).end()
+    codes, outputs = Job((file, file), folder, jax_detects=False, devices=4).end()
     assert codes == [0, 0], outputs
     assert "going on from step" in outputs[0]
     assert_trained_as(alone, folder)
 
 
-def test_a_process_that_is_killed_ends_its_job_which_goes_on_with_one_process(place, alone):
+@pytest.mark.usefixtures("without_pictures")
+def test_a_process_that_is_killed_ends_its_job_which_goes_on_on_any_devices(place, capsys):
     """The state lies in parts on the devices of both processes, and so do its checkpoints."""
     made = runs.config(place, shard=".*", steps=20, eval_every=4, checkpoint_every=4)
+    made.data.target, made.method, made.keep.criterion = "", {"name": "supervised"}, "source_risk"
     file, folder = runs.as_file(made, place / "parts.py"), place / "parts"
     job = Job((file, file), folder, jax_detects=False)
     while not (folder / workdir.CHECKPOINTS / "4").exists() and job.processes[0].running():
@@ -257,9 +268,15 @@ def test_a_process_that_is_killed_ends_its_job_which_goes_on_with_one_process(pl
     }
     assert codes[0] in said and codes[1] == -signal.SIGKILL, outputs
     assert said[codes[0]] in outputs[0]
-    code, output = runs.Process(file, folder).end()
-    assert code == 0 and "going on from step" in output
-    assert_trained_as(alone, folder)
+    made = configuration.complete(made, "here")
+    made.devices = 1
+    assert train.run(made, place / "never-killed") == 0
+    for made.devices in (1, 2, 8):
+        again = shutil.copytree(folder, place / f"parts-on-{made.devices}")
+        capsys.readouterr()
+        assert train.run(made, again) == 0
+        assert "going on from step" in capsys.readouterr().out
+        assert_trained_as(place / "never-killed", again)
 
 
 def test_a_mistake_of_any_process_ends_its_job_in_one_line(place, alone):

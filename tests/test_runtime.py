@@ -53,7 +53,7 @@ LAUNCHERS = {
 def alone(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """An environment in which no launcher started this process."""
     names = {name for told in LAUNCHERS.values() for name in told}
-    for name in {*names, "JAX_COORDINATOR_ADDRESS", "JAX_LOCAL_DEVICE_IDS"}:
+    for name in {*names, *cluster.BY_HAND, "JAX_LOCAL_DEVICE_IDS"}:
         monkeypatch.delenv(name, raising=False)
     return monkeypatch
 
@@ -62,7 +62,13 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def joined(alone, monkeypatch) -> list[dict]:
     """The arguments with which jax was asked to join a job."""
     calls = []
-    monkeypatch.setattr(jax.distributed, "initialize", lambda **given: calls.append(given))
+
+    def initialize(*, initialization_timeout: int, heartbeat_timeout_seconds: int, **given) -> None:
+        # jax must not give up before jtl has said why.
+        assert initialization_timeout > runtime.PATIENCE and heartbeat_timeout_seconds == 30
+        calls.append(given)
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
     return calls
 
 
@@ -74,7 +80,7 @@ def started_by(launcher: str, rank: int, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_process_alone_is_the_main_one(alone, joined):
     runtime.start()
     assert joined == []
-    assert cluster.place() == (1, 0, None, None)
+    assert cluster.place() == cluster.Place()
     assert runtime.is_main_process()
     assert runtime.largest(15, 0.5) == (15, 0.5)
 
@@ -97,18 +103,19 @@ def test_an_allocation_without_steps_is_no_job(alone):
 def test_launchers_that_jax_knows_tell_it_where_to_meet(alone, joined, launcher, name):
     started_by(launcher, 1, alone)
     runtime.start()
-    assert joined == [{"cluster_detection_method": name, "heartbeat_timeout_seconds": 30}]
+    assert joined == [{"cluster_detection_method": name}]
 
 
 @pytest.mark.parametrize("launcher", ["Open MPI 5", "MVAPICH2", "MPICH"])
 def test_other_launchers_need_an_address_and_then_join(alone, joined, launcher):
     started_by(launcher, 1, alone)
-    with pytest.raises(UserError, match="set JAX_COORDINATOR_ADDRESS=HOST:PORT") as raised:
+    with pytest.raises(UserError, match="set JTL_COORDINATOR=HOST:PORT") as raised:
         runtime.start()
     assert "one of 2 processes" in str(raised.value) and joined == []
-    alone.setenv("JAX_COORDINATOR_ADDRESS", "node1:1234")
+    alone.setenv(cluster.COORDINATOR, "node1:1234")
     runtime.start()
     (call,) = joined
+    assert call["coordinator_address"] == "node1:1234"
     assert (call["num_processes"], call["process_id"]) == (2, 1)
     assert call["cluster_detection_method"] == "deactivate"
     assert call["local_device_ids"] == ([1] if launcher == "MPICH" else None)
@@ -116,7 +123,7 @@ def test_other_launchers_need_an_address_and_then_join(alone, joined, launcher):
 
 def test_devices_that_the_user_chose_stay_chosen(alone, joined):
     started_by("MPICH", 1, alone)
-    alone.setenv("JAX_COORDINATOR_ADDRESS", "node1:1234")
+    alone.setenv(cluster.COORDINATOR, "node1:1234")
     alone.setenv("JAX_LOCAL_DEVICE_IDS", "2,3")
     runtime.start()
     assert joined[0]["local_device_ids"] is None
@@ -127,13 +134,13 @@ def test_mpirun_within_an_allocation_counts_not_the_daemons_of_srun(alone):
     alone.setenv("SLURM_STEP_NUM_TASKS", "1")
     alone.setenv("SLURM_PROCID", "0")
     started_by("MPICH", 1, alone)
-    assert cluster.place() == (2, 1, 1, None)
+    assert cluster.place() == cluster.Place(2, 1, local=1)
 
 
 def test_srun_that_repeats_its_place_for_mpi_is_still_srun(alone):
     started_by("srun", 1, alone)
     started_by("MPICH", 1, alone)
-    assert cluster.place() == (2, 1, 1, "slurm")
+    assert cluster.place() == cluster.Place(2, 1, local=1, known_to_jax="slurm")
 
 
 TPUS = {
@@ -153,6 +160,7 @@ def on_tpu(alone) -> Iterator[pytest.MonkeyPatch]:
         alone.delenv(name, raising=False)
     before = jax.config.values["jax_platforms"]
     jax.config.update("jax_platforms", "tpu,cpu")
+    alone.setattr(cluster, "_joined", None)
     yield alone
     jax.config.update("jax_platforms", before)
 
@@ -162,8 +170,22 @@ def test_the_machines_of_a_tpu_join_each_other(case, on_tpu, joined):
     told, joins = TPUS[case]
     for name, value in told.items():
         on_tpu.setenv(name, value)
+    on_tpu.setattr(jax, "process_count", lambda: 4)
+    on_tpu.setattr(jax, "process_index", lambda: 3)
+    assert runtime.is_main_process()
     runtime.start()
-    assert joined == [{"heartbeat_timeout_seconds": 30}] * joins
+    assert joined == [{}] * joins
+    # Nothing in the environment said it, and now it is known.
+    assert cluster.place() == (cluster.Place(4, 3) if joins else cluster.Place())
+    assert runtime.is_main_process() != bool(joins)
+
+
+def test_the_user_may_start_the_machines_of_a_tpu_by_hand(on_tpu, joined):
+    for name, value in zip(cluster.BY_HAND, ("a:1", "2", "1"), strict=True):
+        on_tpu.setenv(name, value)
+    runtime.start()
+    (call,) = joined
+    assert (call["coordinator_address"], call["process_id"]) == ("a:1", 1)
 
 
 def test_a_tpu_whose_machines_cannot_be_found_is_one_line(on_tpu, monkeypatch):

@@ -277,9 +277,47 @@ def test_a_pattern_that_shares_nothing_is_refused(data, tmp_path) -> None:
         train.run(runs.config(data, shard=".*", parallel="pmap"), tmp_path / "run")
 
 
-def test_a_batch_that_devices_cannot_share_is_refused(data, tmp_path) -> None:
+def test_a_batch_that_devices_cannot_share_is_refused(
+    data, tmp_path, monkeypatch, one_device
+) -> None:
+    monkeypatch.setattr(sharding, "mesh", one_device)
     with pytest.raises(UserError, match="batch_size 12 cannot be shared by 8 devices; use 16 or 8"):
         train.run(runs.config(data, batch_size=12), tmp_path)
+    with pytest.raises(UserError, match="cannot be shared by 5 devices; use 20 or 15"):
+        train.run(runs.config(data, devices=5), tmp_path)
+
+
+def test_devices_that_are_not_there_are_refused(data, tmp_path, monkeypatch, one_device) -> None:
+    monkeypatch.setattr(sharding, "mesh", one_device)
+    with pytest.raises(UserError, match="devices is 9, and there are 8; lower it, or set 0 for"):
+        train.run(runs.config(data, devices=9), tmp_path)
+
+
+@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+def test_as_many_devices_are_used_as_the_config_says(
+    data, finished, tmp_path, monkeypatch, one_device, parallel
+) -> None:
+    monkeypatch.setattr(sharding, "mesh", one_device)
+    used, whole_advance = set(), train._advance
+
+    def advancing(run: Any, *rest: Any) -> Any:
+        advance = whole_advance(run, *rest)
+
+        def watched(*stretch: Any) -> Any:
+            state, terms = advance(*stretch)
+            used.update(jax.tree.leaves(state)[0].sharding.device_set)
+            return state, terms
+
+        return watched
+
+    monkeypatch.setattr(train, "_advance", advancing)
+    made, folder = runs.config(data, parallel=parallel, devices=2), tmp_path / "run"
+    assert train.run(made, folder) == 0
+    assert used == set(jax.devices()[:2])
+    assert workdir.manifest(folder)["device"] == "2 x cpu"
+    expected, found = runs.model(finished), runs.model(folder)
+    for name, leaf in expected.items():
+        np.testing.assert_allclose(found[name], leaf, rtol=2e-5, atol=2e-6, err_msg=name)
 
 
 def test_a_batch_larger_than_its_set_repeats_examples_and_says_so(data, tmp_path, capsys):
