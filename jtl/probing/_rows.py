@@ -37,6 +37,7 @@ class Rows(NamedTuple):
     Attributes:
       mean, scale: block ``i`` is ``(features - mean) / scale``.
       read: ``read(stored, i, dtype)`` is block ``i``; jit sees it as a constant.
+      on_host: ``on_host(i)`` is block ``i`` in double precision, for NumPy.
       stored: what it reads from.
       examples: without those that fill up.
       blocks, rows: how many blocks, of how many rows.
@@ -45,6 +46,7 @@ class Rows(NamedTuple):
     mean: np.ndarray
     scale: float
     read: Read
+    on_host: Callable[[int], np.ndarray]
     stored: Stored
     examples: int
     blocks: int
@@ -70,13 +72,13 @@ def rows(features: np.ndarray, weights: np.ndarray) -> Rows:
     if 12 * examples * width <= IN_MEMORY and not isinstance(features, np.memmap):
         whole = np.zeros((blocks * each, width))
         inside = whole[:examples]
-        inside[:] = features
-        mean = share @ inside
-        inside -= mean
+        mean = share @ features
+        np.subtract(features, mean, out=inside)
         scale = float(np.sqrt(share @ np.einsum("ef,ef->e", inside, inside))) or 1.0
         inside /= scale
         stored = jnp.asarray(whole.reshape(blocks, each, width))
-        return Rows(mean, scale, take, stored, examples, blocks, each)
+        on_host = np.asarray(stored).__getitem__
+        return Rows(mean, scale, take, on_host, stored, examples, blocks, each)
 
     parts = [slice(i * each, min((i + 1) * each, examples)) for i in range(blocks)]
 
@@ -90,20 +92,24 @@ def rows(features: np.ndarray, weights: np.ndarray) -> Rows:
         square += float(share[part] @ ((block(i) - mean) ** 2).sum(1))
     scale = float(np.sqrt(square)) or 1.0
 
-    def load(dtype: Any, i: Any) -> np.ndarray:
-        part = block(int(i))
+    def load(dtype: Any, i: int) -> np.ndarray:
+        part = block(i)
         filled = np.zeros((each, width), dtype)
         filled[: len(part)] = (part - mean) / scale
-        return filled.view(np.uint32).reshape(each, width, -1)
+        return filled
+
+    def load_bits(dtype: Any, i: Any) -> np.ndarray:
+        return load(dtype, int(i)).view(np.uint32).reshape(each, width, -1)
 
     def read(stored: Stored, i: Array, dtype: Any) -> Array:
         # As bits: the thread that jax calls from would make doubles single.
         words = jnp.dtype(dtype).itemsize // 4
         shape = jax.ShapeDtypeStruct((each, width, words), jnp.uint32)
-        bits = jax.pure_callback(partial(load, dtype), shape, i.astype(jnp.int32))
+        bits = jax.pure_callback(partial(load_bits, dtype), shape, i.astype(jnp.int32))
         return lax.bitcast_convert_type(bits if words > 1 else bits[..., 0], dtype)
 
-    return Rows(mean, scale, read, (), examples, blocks, each)
+    on_host = partial(load, np.float64)
+    return Rows(mean, scale, read, on_host, (), examples, blocks, each)
 
 
 def take(stored: Stored, i: Array, dtype: Any) -> Array:
@@ -155,10 +161,38 @@ def principal(cut: Rows, weights: np.ndarray) -> tuple[Array, Array]:
     """The principal axes of centred features, ``[features, directions]``, and variances on them.
 
     By the covariance of features, or where examples are fewer, of the coordinates of examples in
-    the space that they span.
+    the space that they span. On a CPU by NumPy's BLAS, which computes half of a symmetric product,
+    and its LAPACK.
     """
-    share = jnp.asarray(cut.padded(weights / weights.sum()))
-    return _principal(cut.read, cut.stored, share, examples=cut.examples, blocks=cut.blocks)
+    share = cut.padded(weights / weights.sum())
+    if jax.default_backend() == "cpu":
+        return _principal_on_host(cut, share)
+    return _principal(
+        cut.read, cut.stored, jnp.asarray(share), examples=cut.examples, blocks=cut.blocks
+    )
+
+
+def _principal_on_host(cut: Rows, share: np.ndarray) -> tuple[Array, Array]:
+    shares = share.reshape(cut.blocks, -1)
+    alike = len(np.unique(share[: cut.examples])) == 1
+    factor = share[0] if alike else 1.0
+
+    def rooted(i: int) -> np.ndarray:
+        return cut.on_host(i) if alike else cut.on_host(i) * np.sqrt(shares[i])[:, None]
+
+    if cut.examples < len(cut.mean):
+        whole = np.concatenate([rooted(i) for i in range(cut.blocks)])[: cut.examples]
+        basis, coordinates = np.linalg.qr(whole.T)
+        covariance = coordinates @ coordinates.T
+    else:
+        basis = None
+        covariance = np.zeros((len(cut.mean), len(cut.mean)))
+        for i in range(cut.blocks):
+            each = rooted(i)
+            covariance += each.T @ each
+    variances, axes = np.linalg.eigh(factor * covariance)
+    axes = axes if basis is None else basis @ axes
+    return jnp.asarray(axes), jnp.asarray(np.maximum(variances, 0))
 
 
 @partial(jax.jit, static_argnames=("read", "examples", "blocks"))
