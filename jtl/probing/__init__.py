@@ -1,16 +1,22 @@
 """Probes on given features: fits of every strength and fold together, as functions of arrays."""
 
 from jtl.probing._checks import deal
+from jtl.probing._lazy import LazyRows
 from jtl.probing.logistic import LogisticPath, logistic_path
-from jtl.probing.nearest import Neighbours, neighbours
+from jtl.probing.minibatch import MinibatchGrid, minibatch_grid
+from jtl.probing.nearest import Neighbours, neighbours, votes
 from jtl.probing.ridge import RidgePath, ridge_path
 
 __all__ = [
+    "LazyRows",
     "LogisticPath",
+    "MinibatchGrid",
     "Neighbours",
     "RidgePath",
     "deal",
     "logistic_path",
+    "minibatch_grid",
     "neighbours",
     "ridge_path",
+    "votes",
 ]

@@ -1,7 +1,7 @@
 """Features as blocks of rows: what a solver multiplies by, in memory or read as it is needed."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,9 +11,13 @@ import numpy as np
 from jax import Array, lax
 
 from jtl.probing import _checks
+from jtl.probing._lazy import Features, in_memory
 
 ROWS = 8192
 """At most so many rows in a block."""
+NUMBERS = 2**22
+"""At most so many numbers in a block that is read again at each use: several copies of it are held
+while it is."""
 IN_MEMORY = 2**30
 """Bytes of centred features, in both precisions, above which blocks are read again at each use."""
 
@@ -58,44 +62,38 @@ class Rows(NamedTuple):
         return np.concatenate([values, np.zeros((more, *values.shape[1:]), values.dtype)])
 
 
-def rows(features: np.ndarray, weights: np.ndarray) -> Rows:
-    """Cuts features into blocks; what is large or memory-mapped is never copied whole.
+def rows(features: Features, weights: np.ndarray) -> Rows:
+    """Cuts features into blocks; what is large or not in memory is never copied whole.
 
     Args:
-      features: ``[examples, features]``, in memory or memory-mapped.
+      features: ``[examples, features]``.
       weights: ``[examples]``, for the mean and the scale.
     """
     examples, width = features.shape
-    blocks = -(-examples // ROWS)
+    held = 12 * examples * width <= IN_MEMORY and in_memory(features)
+    blocks = -(-examples // (ROWS if held else min(ROWS, max(1, NUMBERS // width))))
     each = -(-examples // blocks)
-    share = weights / weights.sum()
-    if 12 * examples * width <= IN_MEMORY and not isinstance(features, np.memmap):
+    if held:
+        share = weights / weights.sum()
         whole = np.zeros((blocks * each, width))
         inside = whole[:examples]
-        mean = share @ features
-        np.subtract(features, mean, out=inside)
+        given = np.asarray(features)
+        mean = share @ given
+        np.subtract(given, mean, out=inside)
         scale = float(np.sqrt(share @ np.einsum("ef,ef->e", inside, inside))) or 1.0
         inside /= scale
         stored = jnp.asarray(whole.reshape(blocks, each, width))
         on_host = np.asarray(stored).__getitem__
         return Rows(mean, scale, take, on_host, stored, examples, blocks, each)
-
     parts = [slice(i * each, min((i + 1) * each, examples)) for i in range(blocks)]
-
-    def block(i: int) -> np.ndarray:
-        return np.asarray(features[parts[i]], np.float64)
-
-    mean = np.asarray(sum(share[part] @ block(i) for i, part in enumerate(parts)))
-    square = 0.0
-    for i, part in enumerate(parts):
-        _checks.check_finite(block(i))
-        square += float(share[part] @ ((block(i) - mean) ** 2).sum(1))
-    scale = float(np.sqrt(square)) or 1.0
+    mean, scale = moments(features, weights, parts)
 
     def load(dtype: Any, i: int) -> np.ndarray:
-        part = block(i)
+        part = _block(features, parts[i])
+        part -= mean
+        part /= scale
         filled = np.zeros((each, width), dtype)
-        filled[: len(part)] = (part - mean) / scale
+        filled[: len(part)] = part
         return filled
 
     def load_bits(dtype: Any, i: Any) -> np.ndarray:
@@ -110,6 +108,29 @@ def rows(features: np.ndarray, weights: np.ndarray) -> Rows:
 
     on_host = partial(load, np.float64)
     return Rows(mean, scale, read, on_host, (), examples, blocks, each)
+
+
+def moments(
+    features: Features, weights: np.ndarray, parts: Sequence[slice]
+) -> tuple[np.ndarray, float]:
+    """Mean, and root of the mean squared distance from it, in two readings.
+
+    Raises:
+      UserError: a feature is not finite.
+    """
+    share = weights / weights.sum()
+    mean = np.asarray(sum(share[part] @ _block(features, part) for part in parts))
+    square = 0.0
+    for part in parts:
+        block = _block(features, part)
+        _checks.check_finite(block)
+        block -= mean
+        square += float(share[part] @ np.einsum("ef,ef->e", block, block))
+    return mean, float(np.sqrt(square)) or 1.0
+
+
+def _block(features: Features, part: slice) -> np.ndarray:
+    return np.array(features[part], np.float64)
 
 
 def take(stored: Stored, i: Array, dtype: Any) -> Array:

@@ -11,6 +11,7 @@ from jax import Array, lax
 from jaxtyping import Bool, Float, Int
 
 from jtl.probing import _checks, _rows
+from jtl.probing._lazy import Features
 
 SMALL = 2**28
 """Multiplications that are as soon done in double precision."""
@@ -37,7 +38,7 @@ class RidgePath(NamedTuple):
 
 
 def ridge_path(
-    features: Float[np.ndarray, "examples features"],
+    features: Features,
     labels: Int[np.ndarray, " examples"],
     strengths: Sequence[float] | np.ndarray,
 ) -> RidgePath:
@@ -55,7 +56,7 @@ def ridge_path(
     `PRECISE`. What it does to ``errors`` is far less, as it differs in sign from one to the other.
 
     Args:
-      features: in memory, or memory-mapped: such an array is read in blocks, three times.
+      features: in memory, or not, and then read in blocks, five times.
       labels: integers from 0.
       strengths: positive.
 

@@ -8,7 +8,7 @@ import pytest
 from sklearn.linear_model import RidgeClassifierCV
 
 from jtl.errors import UserError
-from jtl.probing import _rows, ridge, ridge_path
+from jtl.probing import LazyRows, _rows, ridge, ridge_path
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -73,7 +73,7 @@ def test_a_memory_mapped_array_in_blocks_gives_what_the_array_does(
     inputs, labels = draw(41, 5)
     expected = ridge_path(inputs, labels, STRENGTHS)
     np.save(tmp_path / "features.npy", inputs)
-    monkeypatch.setattr("jtl.probing._rows.ROWS", 16)
+    monkeypatch.setattr("jtl.probing._rows.NUMBERS", 16 * inputs.shape[1])
     path = ridge_path(np.load(tmp_path / "features.npy", mmap_mode="r"), labels, STRENGTHS)
     np.testing.assert_allclose(path.errors, expected.errors, rtol=1e-9)
     np.testing.assert_array_equal(path.right, expected.right)
@@ -148,3 +148,14 @@ def test_the_principal_axes_are_the_same_on_host_and_device(shape: tuple[int, in
             np.asarray((basis * values) @ basis.T) for basis, values in ((axes, variances), others)
         ]
     np.testing.assert_allclose(made[0], made[1], atol=1e-14)
+
+
+def test_rows_that_are_read_one_by_one_give_what_the_array_does() -> None:
+    inputs, labels = draw(41, 6)
+    expected = ridge_path(inputs, labels, STRENGTHS)
+    found = ridge_path(LazyRows(list(inputs.reshape(41, 2, 3))), labels, STRENGTHS)
+    np.testing.assert_allclose(found.errors, expected.errors, rtol=1e-9)
+    np.testing.assert_allclose(found.coefficients, expected.coefficients, atol=1e-12)
+    inputs[4] = np.inf
+    with pytest.raises(UserError, match="first: example 4"):
+        ridge_path(LazyRows(list(inputs)), labels, STRENGTHS)
