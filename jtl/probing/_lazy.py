@@ -1,10 +1,17 @@
 """Features that are not in memory."""
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float, Int
+
+
+class Numbered(Protocol):
+    """What gives the row of a number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
 
 
 class LazyRows:
@@ -22,7 +29,7 @@ class LazyRows:
     (2, 4)
     """
 
-    def __init__(self, rows: Sequence[Any]) -> None:
+    def __init__(self, rows: Numbered) -> None:
         self._rows = rows
         self.shape = len(rows), np.size(rows[0]) if len(rows) else 0
         self.ndim = 2

@@ -1,7 +1,7 @@
 """Features as blocks of rows: what a solver multiplies by, in memory or read as it is needed."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -71,8 +71,8 @@ def rows(features: Features, weights: np.ndarray) -> Rows:
     """
     examples, width = features.shape
     held = 12 * examples * width <= IN_MEMORY and in_memory(features)
-    blocks = -(-examples // (ROWS if held else min(ROWS, max(1, NUMBERS // width))))
-    each = -(-examples // blocks)
+    parts = slices(examples, ROWS if held else NUMBERS // width)
+    blocks, each = len(parts), parts[0].stop
     if held:
         share = weights / weights.sum()
         whole = np.zeros((blocks * each, width))
@@ -85,8 +85,7 @@ def rows(features: Features, weights: np.ndarray) -> Rows:
         stored = jnp.asarray(whole.reshape(blocks, each, width))
         on_host = np.asarray(stored).__getitem__
         return Rows(mean, scale, take, on_host, stored, examples, blocks, each)
-    parts = [slice(i * each, min((i + 1) * each, examples)) for i in range(blocks)]
-    mean, scale = moments(features, weights, parts)
+    mean, scale = moments(features, weights)
 
     def load(dtype: Any, i: int) -> np.ndarray:
         part = _block(features, parts[i])
@@ -110,14 +109,25 @@ def rows(features: Features, weights: np.ndarray) -> Rows:
     return Rows(mean, scale, read, on_host, (), examples, blocks, each)
 
 
-def moments(
-    features: Features, weights: np.ndarray, parts: Sequence[slice]
-) -> tuple[np.ndarray, float]:
-    """Mean, and root of the mean squared distance from it, in two readings.
+def slices(examples: int, most: int) -> list[slice]:
+    """Cuts examples into blocks of about the same size, of ``most`` or `ROWS` at most."""
+    blocks = -(-examples // max(1, min(ROWS, most)))
+    each = -(-examples // blocks)
+    return [slice(start, min(start + each, examples)) for start in range(0, examples, each)]
+
+
+def total_variance(features: Features) -> float:
+    """The sum of the variances of features, of which strengths of probes may be a part."""
+    return moments(features, np.ones(features.shape[0]))[1] ** 2
+
+
+def moments(features: Features, weights: np.ndarray) -> tuple[np.ndarray, float]:
+    """Mean, and root of the mean squared distance from it, or one; in two readings.
 
     Raises:
       UserError: a feature is not finite.
     """
+    parts = slices(features.shape[0], NUMBERS // features.shape[1])
     share = weights / weights.sum()
     mean = np.asarray(sum(share[part] @ _block(features, part) for part in parts))
     square = 0.0

@@ -97,8 +97,7 @@ def minibatch_grid(
     dealt = _checks.check_folds(folds, labels)
     masks = np.array([each != f for each in dealt for f in range(each.max() + 1)] + [ones > 0])
     width, batch = features.shape[1], min(batch_size, len(labels))
-    parts = [slice(i, i + _rows.ROWS) for i in range(0, len(labels), _rows.ROWS)]
-    mean, length = _rows.moments(features, ones, parts)
+    mean, length = _rows.moments(features, ones)
     scale = length / np.sqrt(width)
 
     def read(places: np.ndarray) -> np.ndarray:
