@@ -2,6 +2,7 @@
 
 from jtl.probing._checks import deal
 from jtl.probing._lazy import Features, LazyRows
+from jtl.probing._plan import Plan, plan_ridge
 from jtl.probing._rows import total_variance
 from jtl.probing.logistic import LogisticPath, logistic_path
 from jtl.probing.minibatch import MinibatchGrid, minibatch_grid
@@ -14,11 +15,13 @@ __all__ = [
     "LogisticPath",
     "MinibatchGrid",
     "Neighbours",
+    "Plan",
     "RidgePath",
     "deal",
     "logistic_path",
     "minibatch_grid",
     "neighbours",
+    "plan_ridge",
     "ridge_path",
     "total_variance",
     "votes",

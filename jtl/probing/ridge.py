@@ -15,6 +15,8 @@ from jtl.probing._lazy import Features
 
 SMALL = 2**28
 """Multiplications that are as soon done in double precision."""
+RESIDUALS = 2**24
+"""Residuals that are held at once, at most, unless one strength has more."""
 PRECISE = 1e-4
 """What rounding may do to a leave-one-out residual, at worst, for single precision to do."""
 
@@ -70,8 +72,7 @@ def ridge_path(
     """
     features, labels, ones, classes = _checks.check_examples(features, labels, None)
     strengths = _checks.check_strengths(strengths)
-    targets = np.eye(classes)[labels]
-    mean = targets.mean(0)
+    mean = np.bincount(labels, minlength=classes) / len(labels)
     with _rows.double_precision():
         cut = _rows.rows(features, ones)
         axes, variances = _rows.principal(cut, ones)
@@ -83,7 +84,6 @@ def ridge_path(
                 cut.stored,
                 axes,
                 variances,
-                jnp.asarray(cut.padded(targets - mean)),
                 jnp.asarray(cut.padded(labels)),
                 jnp.asarray(mean),
                 jnp.asarray(scaled),
@@ -121,7 +121,6 @@ def _path(
     stored: _rows.Stored,
     axes: Array,
     variances: Array,
-    centred: Array,
     labels: Array,
     mean: Array,
     strengths: Array,
@@ -133,25 +132,38 @@ def _path(
     """Beside what is asked for, the least ``1 - h``."""
     product = _rows.Product(partial(read, stored), blocks)
     shrunk = 1 / (variances + strengths[:, None])  # [strengths, directions]
-    along = axes.T @ product.backward(centred) / examples
+    answers = labels.reshape(blocks, -1)
+
+    def centred(number: Array) -> Array:
+        return jax.nn.one_hot(answers[number], len(mean), dtype=mean.dtype) - mean
+
+    along = lax.fori_loop(
+        0,
+        blocks,
+        lambda i, total: total + product.block(i, mean.dtype).T @ centred(i),
+        jnp.zeros((len(axes), len(mean))),
+    )
+    along = axes.T @ along / examples
     coefficients = jnp.einsum("fd,sd,dc->fsc", axes, shrunk, along)
-    classes = centred.shape[1]
-    flat = coefficients.reshape(len(axes), -1).astype(precision)
+    flat = coefficients.astype(precision)
     turned, weighted = axes.astype(precision), shrunk.T.astype(precision)
-    centre = mean.astype(precision)
+    most = max(1, RESIDUALS // (answers.shape[1] * len(mean)))  # strengths at once
+    groups = [slice(i, i + most) for i in range(0, len(strengths), most)]
 
-    def left_out(part: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        number, targets, answers = part
-        block, targets = product.block(number, precision), targets.astype(precision)[:, None]
-        rest = 1 - ((block @ turned) ** 2 @ weighted + 1) / examples
-        residuals = targets - (block @ flat).reshape(len(block), -1, classes)
-        residuals = residuals / rest[..., None]
-        guesses = (targets - residuals + centre).argmax(2)
-        squares = (residuals.astype(mean.dtype) ** 2).sum(2)
+    def left_out(number: Array) -> tuple[Array, Array, Array]:
+        block, targets = product.block(number, precision), centred(number).astype(precision)
         inside = number * len(block) + jnp.arange(len(block)) < examples
-        return (squares * inside[:, None]).sum(0), guesses == answers[:, None], rest.min()
+        rest = 1 - ((block @ turned) ** 2 @ weighted + 1) / examples
+        squares, right = [], []
+        for group in groups:
+            line = flat[:, group].reshape(len(axes), -1)
+            residuals = targets[:, None] - (block @ line).reshape(len(block), -1, len(mean))
+            residuals = residuals / rest[:, group, None]
+            guesses = (targets[:, None] - residuals + mean.astype(precision)).argmax(2)
+            right.append(guesses == answers[number][:, None])
+            squares.append(((residuals**2).sum(2) * inside[:, None]).sum(0, dtype=mean.dtype))
+        return jnp.concatenate(squares), jnp.concatenate(right, 1), rest.min()
 
-    parts = jnp.arange(blocks), centred.reshape(blocks, -1, classes), labels.reshape(blocks, -1)
-    squares, right, rest = lax.map(left_out, parts)
+    squares, right, rest = lax.map(left_out, jnp.arange(blocks))
     right = right.reshape(-1, len(strengths)).T
     return coefficients.transpose(1, 0, 2), squares.sum(0) / examples, right, rest.min()
