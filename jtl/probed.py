@@ -1,10 +1,6 @@
-"""What ``jtl probe`` does: fits probes on what backbones make of labelled data, and reports them.
+"""What ``jtl probe`` does: probes on what backbones make of labelled data, and their report."""
 
-Nothing is chosen by a test example: logistic regression gets its strength from folds of the
-training examples, ridge from leaving each of them out.
-"""
-
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,42 +8,45 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jtl import metrics, plots, probing, runtime, sharding, workdir
+from jtl import build, fits, metrics, plots, probing, runtime, sharding, workdir
 from jtl.data.examples import Examples
 from jtl.errors import UserError
+from jtl.fits import FOLDS, STRENGTHS, Probe
+from jtl.layers import Layers
 from jtl.log import percent
 from jtl.manifest import manifest, write_json
 from jtl.prepare import Run, Shared, prepare
 from jtl.report import Picture, Table, write_study_report
 
-STRENGTHS = np.logspace(0, -7, 29)
-"""That are tried, in parts of the variance of the features."""
-FOLDS = 5
-COLUMNS = ("backbone", "probe", "strength", "held out, %", "test accuracy, %", "target, %")
+COLUMNS = ("features", "probe", "chosen", "held out, %", "test accuracy, %", "target, %")
 PROTOCOL = (
-    "A probe is one linear layer on the features of the backbone, which is not trained.",
+    "A probe reads the features of the backbone, which is not trained: a linear layer does, or the "
+    "nearest training examples vote.",
     f"{len(STRENGTHS)} strengths are tried, in parts of the variance of the features. Of logistic "
     f"regression the one of the least log loss over {FOLDS} folds of the training examples is "
     "taken, of ridge the one of the least squared error at examples left out one by one. Both "
     "are then fitted on all training examples.",
+    "How many neighbours vote is chosen by the squared error of their votes, at examples left out "
+    "one by one.",
     "Test examples, and the target's, are read for the numbers of this page and nothing else.",
     "Intervals of 95 % are of a bootstrap over test examples.",
 )
 
 
-class Probe(NamedTuple):
-    """A kind of probe on a backbone.
+class Features(NamedTuple):
+    """What probes are fitted on and tested with.
 
     Attributes:
-      curve: what held-out examples say of the strengths.
-      chosen: which of them is taken.
-      coefficients, intercepts: of the fit on all training examples.
+      layer: of the backbone; "" is its last.
+      train: of the labelled training examples.
+      labels: their classes.
+      tests: of each test set that has labels, with these.
     """
 
-    curve: plots.Curve
-    chosen: int
-    coefficients: np.ndarray
-    intercepts: np.ndarray
+    layer: str
+    train: probing.Features
+    labels: np.ndarray
+    tests: Mapping[str, tuple[probing.Features, np.ndarray]]
 
 
 def run(configs: Mapping[str, Any], folder: Path) -> int:
@@ -81,12 +80,20 @@ def _fit_all(configs: Mapping[str, Any], folder: Path, asked: Mapping[str, Any])
     weights, data = {}, {}
     for name, config in configs.items():
         prepared = prepare(config, folder / name, shared)
-        probes = fit(prepared)
-        summary[config.model.backbone] = {
-            kind: _summary(prepared, probe) for kind, probe in probes.items()
-        }
-        figures.append(_curves(config.model.backbone, probes))
-        more[f"Classes, {config.model.backbone}"] = _classes(prepared, probes)
+        backbone, classes = config.model.backbone, prepared.domains.source_train.classes
+        by_layer: dict[str, Mapping[str, Probe]] = {}
+        for features in feature_sets(prepared):
+            named = f"{backbone}, {features.layer}" if features.layer else backbone
+            probes = fits.fit(features.train, features.labels)
+            scores = _scores(features, probes)
+            summary[named] = {
+                kind: _summary(probe, scores[kind], features, classes)
+                for kind, probe in probes.items()
+            }
+            figures.append(_curves(named, probes))
+            more[f"Classes, {named}"] = _classes(scores, classes)
+            by_layer[features.layer or "features"] = probes
+        figures += [_by_layer(backbone, by_layer)] if len(by_layer) > 1 else []
         weights |= prepared.net.weights
         domains = vars(prepared.domains).values()
         data |= {part.name: part.sha256() for part in domains if part is not None}
@@ -103,75 +110,85 @@ def _fit_all(configs: Mapping[str, Any], folder: Path, asked: Mapping[str, Any])
     return summary
 
 
-def fit(prepared: Run) -> dict[str, Probe]:
-    """Both kinds of probe on the training examples of a run, by their names."""
-    train = _features(prepared, prepared.labelled, prepared.labelled)
+def feature_sets(prepared: Run) -> Iterator[Features]:
+    """The features of a run's backbone: of each layer that is asked for, and its own."""
+    domains, config = prepared.domains, prepared.config
     labels = prepared.labelled.known_labels()
-    fewest = int(np.bincount(labels, minlength=2).min())
-    folds = probing.deal(labels, max(2, min(FOLDS, fewest)))
-    strengths = STRENGTHS * float(np.var(train, axis=0, dtype=np.float64).sum() or 1.0)
-    path = probing.logistic_path(train, labels, strengths, folds)
-    losses = path.losses.mean((1, 2))
-    best = int(losses.argmin())
-    logistic = Probe(
-        plots.Curve(STRENGTHS, losses, "held-out log loss", path.right.mean((1, 2))),
-        best,
-        path.coefficients[best, -1],
-        path.intercepts[best, -1],
-    )
-    ridges = probing.ridge_path(train, labels, strengths)
-    best = int(ridges.errors.argmin())
-    ridge = Probe(
-        plots.Curve(STRENGTHS, ridges.errors, "squared error, left out", ridges.right.mean(1)),
-        best,
-        ridges.coefficients[best],
-        ridges.intercepts[best],
-    )
-    return {"logistic": logistic, "ridge": ridge}
-
-
-def _features(prepared: Run, examples: Examples, stored: Examples) -> np.ndarray:
-    """What the backbone makes of examples: it may be stored already."""
-    found = stored if prepared.net.cut else prepared.net.embedding(examples)
-    return found.array().reshape(len(found), -1)
-
-
-def _tests(prepared: Run) -> dict[str, tuple[Examples, Examples]]:
-    """The labelled test sets, as they came and as they are stored."""
-    found = {}
-    for split in ("source_test", "target_test"):
-        examples = getattr(prepared.domains, split)
-        if examples is not None and examples.labels is not None:
-            found[split] = examples, getattr(prepared.stored, split)
-    return found
-
-
-def _scores(prepared: Run, probe: Probe) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """What a probe makes of each test set, ``[examples, classes]``, and its labels."""
-    return {
-        split: (
-            _features(prepared, *parts) @ probe.coefficients + probe.intercepts,
-            parts[0].known_labels(),
+    tests = {
+        split: examples
+        for split in ("source_test", "target_test")
+        if (examples := getattr(domains, split)) is not None and examples.labels is not None
+    }
+    answers = {split: examples.known_labels() for split, examples in tests.items()}
+    if config.probe.layers or config.probe.poolings:
+        layers = Layers(prepared.net, config.probe.layers, _otherwise_pooled(config))
+        method = build.method(
+            config, prepared.net.backbone, classes=len(domains.source_train.classes)
         )
-        for split, parts in _tests(prepared).items()
+        train = layers(build.labelled(config, domains, method))
+        tested = {split: layers(examples) for split, examples in tests.items()}
+        for layer, rows in train.items():
+            found = {split: (tested[split][layer], answers[split]) for split in tests}
+            yield Features(layer, rows, labels, found)
+    found = {
+        split: (_features(prepared, examples, getattr(prepared.stored, split)), answers[split])
+        for split, examples in tests.items()
+    }
+    yield Features("", _features(prepared, prepared.labelled, prepared.labelled), labels, found)
+
+
+def _otherwise_pooled(config: Any) -> dict[str, Any]:
+    """The backbone with each pooling that is asked for."""
+    made = {}
+    for pooling in filter(None, config.probe.poolings.split(",")):
+        other = config.copy_and_resolve_references()
+        other.model.pooling = pooling
+        made[pooling] = build.backbone(other)
+    return made
+
+
+def _features(prepared: Run, examples: Examples, stored: Examples) -> probing.Features:
+    """What the backbone makes of examples: it may be stored already, on disk where it is large."""
+    found = stored if prepared.net.cut else prepared.net.embedding(examples)
+    if not isinstance(found.inputs, np.ndarray):
+        return probing.LazyRows(found.inputs)
+    return found.inputs.reshape(len(found), -1)
+
+
+def _scores(
+    features: Features, probes: Mapping[str, Probe]
+) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """What each probe makes of each test set, ``[examples, classes]``, and its labels."""
+    return {
+        kind: {
+            split: (fits.scores(probe, rows), labels)
+            for split, (rows, labels) in features.tests.items()
+        }
+        for kind, probe in probes.items()
     }
 
 
-def _summary(prepared: Run, probe: Probe) -> dict[str, Any]:
+def _summary(
+    probe: Probe,
+    scores: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    features: Features,
+    classes: tuple[str, ...],
+) -> dict[str, Any]:
     """What summary.json says of a probe."""
-    curve, classes = probe.curve, prepared.domains.source_train.classes
+    curve = probe.curve
     said: dict[str, Any] = {
-        "strength": float(curve.strengths[probe.chosen]),
+        curve.axis: curve.tried[probe.chosen].item(),
+        "features": features.train.shape[1],
         "held_out_accuracy": float(curve.accuracies[probe.chosen]),
         "curve": {
-            "strengths": [float(each) for each in curve.strengths],
+            "tried": [each.item() for each in curve.tried],
             curve.named.replace(",", "").replace(" ", "_"): [float(each) for each in curve.errors],
             "accuracies": [float(each) for each in curve.accuracies],
         },
     }
-    for split, (scores, labels) in _scores(prepared, probe).items():
-        right = (scores.argmax(1) == labels).astype(np.float64)
-        share = metrics.per_class_accuracy(np.asarray(jax.nn.softmax(scores)), labels)
+    for split, (found, labels) in scores.items():
+        right = (found.argmax(1) == labels).astype(np.float64)
+        share = metrics.per_class_accuracy(np.asarray(jax.nn.softmax(found)), labels)
         said[split] = {
             "accuracy": metrics.bootstrap(lambda values: float(values.mean()), right),
             "per_class": {
@@ -191,23 +208,36 @@ def _rows(summary: Mapping[str, Any]) -> list[list[str]]:
                 for split in ("source_test", "target_test")
             ]
             held = f"{100 * said['held_out_accuracy']:.1f}"
-            rows.append([backbone, kind, f"{said['strength']:.2g}", held, *tested])
+            chosen = f"{said['strength']:.2g}" if "strength" in said else str(said["neighbours"])
+            rows.append([backbone, kind, chosen, held, *tested])
     return rows
 
 
 def _curves(backbone: str, probes: Mapping[str, Probe]) -> Picture:
     caption = "What training examples that a fit has not seen say; the dot is what was taken."
-    figure = plots.strength_curves({kind: probe.curve for kind, probe in probes.items()})
+    figure = plots.probe_curves({kind: probe.curve for kind, probe in probes.items()})
     return f"Strengths, {backbone}", caption, figure
 
 
-def _classes(prepared: Run, probes: Mapping[str, Probe]) -> Table:
+def _by_layer(backbone: str, layers: Mapping[str, Mapping[str, Probe]]) -> Picture:
+    caption = "Held-out accuracy of what was chosen for each layer; the last are the features."
+    kinds = next(iter(layers.values()))
+    accuracies = {
+        kind: [float(found[kind].curve.accuracies[found[kind].chosen]) for found in layers.values()]
+        for kind in kinds
+    }
+    return f"Layers, {backbone}", caption, plots.layer_curves(list(layers), accuracies)
+
+
+def _classes(
+    scores: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], classes: tuple[str, ...]
+) -> Table:
     """How many of each class are recognised, on each test set."""
-    classes, columns, cells = prepared.domains.source_train.classes, ["class"], []
-    for kind, probe in probes.items():
-        for split, (scores, labels) in _scores(prepared, probe).items():
+    columns, cells = ["class"], []
+    for kind, tests in scores.items():
+        for split, (found, labels) in tests.items():
             columns.append(f"{kind}, {split.replace('_', ' ')}, %")
-            guesses = scores.argmax(1)
+            guesses = found.argmax(1)
             counts = np.bincount(labels, minlength=len(classes))
             hits = np.bincount(labels[guesses == labels], minlength=len(classes))
             cells.append(
@@ -239,12 +269,12 @@ def _report(
         f"The {kind} probe of {name} has the {said['strength']:.0e} at the end of what was tried."
         for name, probes in summary.items()
         for kind, said in probes.items()
-        if said["strength"] in edge
+        if said.get("strength") in edge
     ]
     write_study_report(
         folder / workdir.REPORT,
         title=folder.name,
-        question=f"What does a linear layer read from frozen features of {data.source}"
+        question=f"What does a probe read from frozen features of {data.source}"
         + (f", and of {data.target}?" if data.target else "?"),
         answer=f"Best on held-out training examples is the {kind} probe of {name}; on test "
         f"examples it reaches {percent(reached[name, kind])}.",

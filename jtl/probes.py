@@ -28,8 +28,13 @@ FITTED = (
     "model.image_size",
     "model.pooling",
     "model.max_tokens",
+    "probe.layers",
+    "probe.poolings",
 )
 """Keys that matter to a probe that is fitted on stored features."""
+
+POOLINGS = ("class", "mean", "both")
+"""Of tokens, those that need no weights."""
 
 
 def probes(
@@ -72,7 +77,12 @@ def fitted(
     if not backbones:
         raise UserError("probe needs data and a backbone: jtl probe DATA BACKBONE ...")
     _check_settings(settings, FITTED, "probe can be told")
-    return _configs("probe", data, backbones, settings)
+    made = _configs("probe", data, backbones, settings)
+    for config in made.values():
+        for pooling in filter(None, config.probe.poolings.split(",")):
+            if pooling not in POOLINGS:
+                raise UserError(f"probe.poolings: {pooling}; give {', '.join(POOLINGS)}")
+    return made
 
 
 def _check_settings(settings: Sequence[str], known: tuple[str, ...], why: str) -> None:
@@ -90,6 +100,8 @@ def _configs(
     made = {}
     for backbone in backbones:
         config = _probe(data, backbone)
+        if command == "probe":
+            config.probe = ConfigDict({"layers": "", "poolings": ""})
         overrides.apply(config, settings)
         checks.check(config)
         name = folder_name(backbone)

@@ -277,11 +277,21 @@ def test_colours_differ() -> None:
     assert len(set(CLASSES)) == len(CLASSES) and len(set(SERIES)) == len(SERIES)
 
 
-def test_strength_curves_mark_the_least_error() -> None:
+def test_curves_of_probes_mark_the_least_error() -> None:
     strengths = np.array([1.0, 0.1, 0.01])
-    curve = plots.Curve(strengths, np.array([0.9, 0.2, 0.4]), "loss", np.array([0.1, 0.8, 0.9]))
-    above, below = plots.strength_curves({"ridge": curve}).axes
+    curve = plots.Curve(
+        "strength", strengths, np.array([0.9, 0.2, 0.4]), "loss", np.array([0.1, 0.8, 0.9])
+    )
+    above, below = plots.probe_curves({"ridge": curve}).axes
     assert above.get_title(loc="left") == "ridge"
     for axes, heights in ((above, curve.errors), (below, curve.accuracies)):
         np.testing.assert_array_equal(axes.lines[0].get_ydata(), heights)
         assert axes.collections[0].get_offsets()[0].tolist() == [0.1, heights[1]]
+
+
+def test_layer_curves_have_a_line_for_each_probe_over_the_names_of_layers() -> None:
+    heights = {"ridge": [0.5, 0.7], "nearest": [0.4, 0.6]}
+    (axes,) = plots.layer_curves(["stage1", "features"], heights).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["stage1", "features"]
+    for line, expected in zip(axes.lines, heights.values(), strict=True):
+        np.testing.assert_array_equal(line.get_ydata(), expected)

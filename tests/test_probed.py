@@ -5,14 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_sentences
 
-from jtl import cli, probed, probes, probing, workdir
+from jtl import cli, fits, probed, probes, probing, workdir
 from jtl.errors import UserError
+from jtl.models.chain import chain
 from jtl.prepare import prepare
 
 pytestmark = pytest.mark.usefixtures("one_device", "without_pictures")
 
 BACKBONE = "random:digits-convnet"
+WIDTH = 128
 SETTINGS = ("model.image_size=8",)
 
 
@@ -39,9 +42,10 @@ def test_the_summary_has_every_probe_its_curve_and_what_it_reaches_on_both_domai
     said = capsys.readouterr().out
     summary = json.loads((tmp_path / "probe" / workdir.SUMMARY).read_text())
     assert list(summary) == [BACKBONE]
-    assert list(summary[BACKBONE]) == ["logistic", "ridge"]
+    assert list(summary[BACKBONE]) == ["logistic", "ridge", "nearest"]
     for probe in summary[BACKBONE].values():
-        assert probe["strength"] in probe["curve"]["strengths"]
+        chosen = probe["neighbours"] if "neighbours" in probe else probe["strength"]
+        assert chosen in probe["curve"]["tried"]
         for split in ("source_test", "target_test"):
             accuracy = probe[split]["accuracy"]
             assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
@@ -50,29 +54,107 @@ def test_the_summary_has_every_probe_its_curve_and_what_it_reaches_on_both_domai
     assert f"Strengths, {BACKBONE}" in report
     assert f"Classes, {BACKBONE}" in report
     assert cli.main(command) == 0  # finished: says it again
-    assert capsys.readouterr().out.splitlines() == said.splitlines()[-3:]
+    assert capsys.readouterr().out.splitlines() == said.splitlines()[-4:]
 
 
 def test_the_strength_is_chosen_without_a_test_example(
     data: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probed, "STRENGTHS", np.array([1.0, 1e-2]))
+    monkeypatch.setattr(fits, "STRENGTHS", np.array([1.0, 1e-2]))
     settings = (*SETTINGS, "data.per_class=8")
     (config,) = probes.fitted(data[0], [BACKBONE], settings).values()
     prepared = prepare(config, tmp_path)
+
+    def fit() -> dict[str, fits.Probe]:
+        (features,) = probed.feature_sets(prepared)
+        return fits.fit(features.train, features.labels)
+
     read, deal = [], probing.deal
     monkeypatch.setattr(
         probing, "deal", lambda labels, folds: read.append(len(labels)) or deal(labels, folds)
     )
-    before = probed.fit(prepared)
+    before = fit()
     assert read == [24]
     prepared.stored.source_test.array()[:] = 0
     prepared.domains.source_test.known_labels()[:] = 0
-    after = probed.fit(prepared)
+    after = fit()
     for kind, probe in before.items():
         assert probe.chosen == after[kind].chosen
         assert probe.chosen == np.argmin(probe.curve.errors)
-        np.testing.assert_array_equal(probe.coefficients, after[kind].coefficients)
+        new = np.random.default_rng(1).standard_normal((5, WIDTH))
+        np.testing.assert_array_equal(probe.scores(new), after[kind].scores(new))
+
+
+def test_every_layer_is_probed_on_the_mean_over_its_places(
+    data: tuple[str, str], tmp_path: Path
+) -> None:
+    settings = (*SETTINGS, "data.per_class=4", f"data.target={data[1]}", "probe.layers=all")
+    (config,) = probes.fitted(data[0], [BACKBONE], settings).values()
+    prepared = prepare(config, tmp_path)
+    found = list(probed.feature_sets(prepared))
+    assert [each.layer for each in found] == ["stage1", "stage2", ""]
+    blocks, (params, stats) = prepared.net.blocks[:2], prepared.net.initial
+    images = prepared.domains.target_test.array()
+    for number, each in enumerate(found[:2]):
+        values = chain(blocks[: number + 1]).apply(params, stats, images, train=False, rng=None)[0]
+        rows, labels = each.tests["target_test"]
+        np.testing.assert_allclose(rows, values.mean((1, 2)), atol=1e-5)
+        np.testing.assert_array_equal(labels, prepared.domains.target_test.known_labels())
+        assert each.train.shape == (12, values.shape[3])
+        np.testing.assert_array_equal(each.labels, np.repeat([0, 1, 2], 4))
+
+
+def test_tokens_of_each_layer_are_pooled_in_every_way_that_is_asked_for(tmp_path: Path) -> None:
+    encoder = small_sentences.checkpoint(tmp_path / "encoder")
+    table = small_sentences.reviews(tmp_path / "films.csv", about="film")
+    settings = ["data.text_column=review", "data.label_column=said"]
+    settings += ["probe.layers=layer1,layer2", "probe.poolings=class,mean"]
+    (config,) = probes.fitted(f"csv:{table}", [f"file:{encoder}"], settings).values()
+    prepared = prepare(config, tmp_path)
+    found = {each.layer: each for each in probed.feature_sets(prepared)}
+    assert list(found) == ["layer1, class", "layer1, mean", "layer2, class", "layer2, mean", ""]
+    (params, stats), examples = prepared.net.initial, prepared.domains.source_test
+    assert examples is not None
+    blocks, tokens = prepared.net.blocks[:2], examples.array()
+    values = chain(blocks).apply(params, stats, tokens, train=False, rng=None)[0]
+    there = (tokens != 0)[..., None]
+    rows = {name: each.tests["source_test"][0] for name, each in found.items()}
+    np.testing.assert_allclose(rows["layer1, class"], values[:, 0], atol=1e-5)
+    mean = (values * there).sum(1) / there.sum(1)
+    np.testing.assert_allclose(rows["layer1, mean"], mean, atol=1e-5)
+    np.testing.assert_allclose(rows["layer2, mean"], rows[""], atol=1e-5)  # the encoder's own
+
+
+def test_a_layer_that_is_none_is_one_line(data: tuple[str, str], tmp_path: Path) -> None:
+    settings = (*SETTINGS, "probe.layers=stage9")
+    (config,) = probes.fitted(data[0], [BACKBONE], settings).values()
+    with pytest.raises(UserError, match="no block stage9; did you mean stage"):
+        next(probed.feature_sets(prepare(config, tmp_path)))
+
+
+def test_the_report_has_a_curve_over_layers(
+    data: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fits, "_logistic", fits._ridge)  # which compiles in less time
+    command = ["probe", data[0], BACKBONE, "--config.probe.layers=stage2"]
+    command += [f"--config.{setting}" for setting in SETTINGS]
+    assert cli.main([*command, "--workdir", str(tmp_path / "layers")]) == 0
+    summary = json.loads((tmp_path / "layers" / workdir.SUMMARY).read_text())
+    assert list(summary) == [f"{BACKBONE}, stage2", BACKBONE]
+    assert f"Layers, {BACKBONE}" in (tmp_path / "layers" / workdir.REPORT).read_text()
+
+
+def test_features_on_disk_are_probed_as_those_in_memory_are() -> None:
+    random = np.random.default_rng(0)
+    labels = np.arange(30) % 3
+    rows = (random.standard_normal((30, 6)) + 2 * np.eye(3, 6)[labels]).astype(np.float32)
+    inside, outside = fits.fit(rows, labels), fits.fit(probing.LazyRows(list(rows)), labels)
+    assert list(outside) == ["logistic", "ridge"]
+    for kind, probe in outside.items():
+        assert probe.chosen == inside[kind].chosen
+        expected = fits.scores(inside[kind], rows)
+        found = fits.scores(probe, probing.LazyRows(list(rows)))
+        np.testing.assert_allclose(found, expected, atol=1e-2 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize(
@@ -83,6 +165,8 @@ def test_the_strength_is_chosen_without_a_test_example(
         ((BACKBONE,), ("steps=3",), "probe can be told data.target"),
         ((BACKBONE,), ("stepz=3",), "did you mean steps"),
         (("random:digit-convnet",), (), "did you mean digits-convnet"),
+        ((BACKBONE,), ("probe.poolings=attention",), "give class, mean, both"),
+        ((BACKBONE,), ("probe.layer=all",), "did you mean probe.layers"),
     ],
 )
 def test_what_cannot_be_probed_is_one_line(

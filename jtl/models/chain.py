@@ -42,6 +42,17 @@ def chain(blocks: Blocks) -> Model:
     return Model(init, apply)
 
 
+def outputs(blocks: Blocks) -> Model:
+    """The same chain, which returns what every block does, by its path and in order."""
+
+    def apply(
+        params: Params, stats: Stats, inputs: Any, *, train: Train, rng: jax.Array | None
+    ) -> tuple[dict[str, Any], Stats]:
+        return _run(blocks, params, stats, inputs, train=train, rng=rng)
+
+    return Model(chain(blocks).init, apply)
+
+
 def classifier(blocks: Blocks) -> Model:
     """A chain whose last block is the head: returns :class:`jtl.types.Outputs`.
 

@@ -14,7 +14,7 @@ from jtl.plots.curves import (
 from jtl.plots.examples import example_grid, worst_mistakes
 from jtl.plots.features import Domains, feature_map
 from jtl.plots.predictions import confusion_matrices, reliability_diagram
-from jtl.plots.probes import Curve, strength_curves
+from jtl.plots.probes import Curve, layer_curves, probe_curves
 from jtl.plots.ranking import scores_and_accuracy
 
 __all__ = [
@@ -25,11 +25,12 @@ __all__ = [
     "example_grid",
     "feature_map",
     "interpolation_curve",
+    "layer_curves",
     "learning_curves",
     "method_comparison",
+    "probe_curves",
     "reliability_diagram",
     "scores_and_accuracy",
-    "strength_curves",
     "validator_choices",
     "worst_mistakes",
 ]

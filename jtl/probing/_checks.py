@@ -1,27 +1,29 @@
 """What the solvers accept: each check returns arrays, or raises."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from jtl.errors import UserError
 from jtl.metrics.checks import check_labels
+from jtl.probing._lazy import Features, in_memory
 
 
 def check_examples(
-    features: np.ndarray, labels: np.ndarray, weights: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    features: Features, labels: np.ndarray, weights: np.ndarray | None
+) -> tuple[Any, np.ndarray, np.ndarray, int]:
     """Features, labels, weights (ones by default) and the number of classes, or raises.
 
-    A memory-mapped array of features is not read.
+    Features that are not in memory are not read.
 
     Raises:
       UserError: not ``[examples, features]`` and ``[examples]``; features or weights that are not
         finite; negative weights; a class without weight; fewer than two classes.
     """
     labels = np.asarray(labels)
-    if not isinstance(features, np.memmap):
-        features = np.asarray(features)
+    whole = np.asarray(features) if in_memory(features) else None
+    features = features if whole is None else whole
     if features.ndim != 2 or not features.shape[1] or labels.shape != features.shape[:1]:
         raise UserError(
             f"features of shape {features.shape} and labels of shape {labels.shape} do not belong "
@@ -30,8 +32,8 @@ def check_examples(
     given = np.ones(len(labels)) if weights is None else np.asarray(weights, np.float64)
     if given.shape != labels.shape or not np.isfinite(given).all() or (given < 0).any():
         raise UserError("weights: give a finite number from 0 for each example")
-    if not isinstance(features, np.memmap):
-        check_finite(features)
+    if whole is not None:
+        check_finite(whole)
     classes = int(labels.max()) + 1 if len(labels) and labels.dtype.kind in "iu" else 1
     labels = check_labels(labels, classes)
     if classes < 2:
@@ -60,11 +62,13 @@ def check_shares(shares: np.ndarray, where: str = "") -> None:
         )
 
 
-def check_strengths(strengths: Sequence[float] | np.ndarray) -> np.ndarray:
+def check_strengths(
+    strengths: Sequence[float] | np.ndarray, named: str = "strengths"
+) -> np.ndarray:
     """Strengths in double precision, or raises a UserError: none, or not positive and finite."""
     given = np.asarray(strengths, np.float64)
     if given.ndim != 1 or not len(given) or not (np.isfinite(given) & (given > 0)).all():
-        raise UserError("strengths: give one or more positive numbers")
+        raise UserError(f"{named}: give one or more positive numbers")
     return given
 
 

@@ -11,9 +11,13 @@ import numpy as np
 from jax import Array, lax
 
 from jtl.probing import _checks
+from jtl.probing._lazy import Features, in_memory
 
 ROWS = 8192
 """At most so many rows in a block."""
+NUMBERS = 2**22
+"""At most so many numbers in a block that is read again at each use: several copies of it are held
+while it is."""
 IN_MEMORY = 2**30
 """Bytes of centred features, in both precisions, above which blocks are read again at each use."""
 
@@ -37,6 +41,7 @@ class Rows(NamedTuple):
     Attributes:
       mean, scale: block ``i`` is ``(features - mean) / scale``.
       read: ``read(stored, i, dtype)`` is block ``i``; jit sees it as a constant.
+      on_host: ``on_host(i)`` is block ``i`` in double precision, for NumPy.
       stored: what it reads from.
       examples: without those that fill up.
       blocks, rows: how many blocks, of how many rows.
@@ -45,6 +50,7 @@ class Rows(NamedTuple):
     mean: np.ndarray
     scale: float
     read: Read
+    on_host: Callable[[int], np.ndarray]
     stored: Stored
     examples: int
     blocks: int
@@ -56,54 +62,85 @@ class Rows(NamedTuple):
         return np.concatenate([values, np.zeros((more, *values.shape[1:]), values.dtype)])
 
 
-def rows(features: np.ndarray, weights: np.ndarray) -> Rows:
-    """Cuts features into blocks; what is large or memory-mapped is never copied whole.
+def rows(features: Features, weights: np.ndarray) -> Rows:
+    """Cuts features into blocks; what is large or not in memory is never copied whole.
 
     Args:
-      features: ``[examples, features]``, in memory or memory-mapped.
+      features: ``[examples, features]``.
       weights: ``[examples]``, for the mean and the scale.
     """
     examples, width = features.shape
-    blocks = -(-examples // ROWS)
-    each = -(-examples // blocks)
-    share = weights / weights.sum()
-    if 12 * examples * width <= IN_MEMORY and not isinstance(features, np.memmap):
+    held = 12 * examples * width <= IN_MEMORY and in_memory(features)
+    parts = slices(examples, ROWS if held else NUMBERS // width)
+    blocks, each = len(parts), parts[0].stop
+    if held:
+        share = weights / weights.sum()
         whole = np.zeros((blocks * each, width))
         inside = whole[:examples]
-        inside[:] = features
-        mean = share @ inside
-        inside -= mean
+        given = np.asarray(features)
+        mean = share @ given
+        np.subtract(given, mean, out=inside)
         scale = float(np.sqrt(share @ np.einsum("ef,ef->e", inside, inside))) or 1.0
         inside /= scale
         stored = jnp.asarray(whole.reshape(blocks, each, width))
-        return Rows(mean, scale, take, stored, examples, blocks, each)
+        on_host = np.asarray(stored).__getitem__
+        return Rows(mean, scale, take, on_host, stored, examples, blocks, each)
+    mean, scale = moments(features, weights)
 
-    parts = [slice(i * each, min((i + 1) * each, examples)) for i in range(blocks)]
-
-    def block(i: int) -> np.ndarray:
-        return np.asarray(features[parts[i]], np.float64)
-
-    mean = np.asarray(sum(share[part] @ block(i) for i, part in enumerate(parts)))
-    square = 0.0
-    for i, part in enumerate(parts):
-        _checks.check_finite(block(i))
-        square += float(share[part] @ ((block(i) - mean) ** 2).sum(1))
-    scale = float(np.sqrt(square)) or 1.0
-
-    def load(dtype: Any, i: Any) -> np.ndarray:
-        part = block(int(i))
+    def load(dtype: Any, i: int) -> np.ndarray:
+        part = _block(features, parts[i])
+        part -= mean
+        part /= scale
         filled = np.zeros((each, width), dtype)
-        filled[: len(part)] = (part - mean) / scale
-        return filled.view(np.uint32).reshape(each, width, -1)
+        filled[: len(part)] = part
+        return filled
+
+    def load_bits(dtype: Any, i: Any) -> np.ndarray:
+        return load(dtype, int(i)).view(np.uint32).reshape(each, width, -1)
 
     def read(stored: Stored, i: Array, dtype: Any) -> Array:
         # As bits: the thread that jax calls from would make doubles single.
         words = jnp.dtype(dtype).itemsize // 4
         shape = jax.ShapeDtypeStruct((each, width, words), jnp.uint32)
-        bits = jax.pure_callback(partial(load, dtype), shape, i.astype(jnp.int32))
+        bits = jax.pure_callback(partial(load_bits, dtype), shape, i.astype(jnp.int32))
         return lax.bitcast_convert_type(bits if words > 1 else bits[..., 0], dtype)
 
-    return Rows(mean, scale, read, (), examples, blocks, each)
+    on_host = partial(load, np.float64)
+    return Rows(mean, scale, read, on_host, (), examples, blocks, each)
+
+
+def slices(examples: int, most: int) -> list[slice]:
+    """Cuts examples into blocks of about the same size, of ``most`` or `ROWS` at most."""
+    blocks = -(-examples // max(1, min(ROWS, most)))
+    each = -(-examples // blocks)
+    return [slice(start, min(start + each, examples)) for start in range(0, examples, each)]
+
+
+def total_variance(features: Features) -> float:
+    """The sum of the variances of features, of which strengths of probes may be a part."""
+    return moments(features, np.ones(features.shape[0]))[1] ** 2
+
+
+def moments(features: Features, weights: np.ndarray) -> tuple[np.ndarray, float]:
+    """Mean, and root of the mean squared distance from it, or one; in two readings.
+
+    Raises:
+      UserError: a feature is not finite.
+    """
+    parts = slices(features.shape[0], NUMBERS // features.shape[1])
+    share = weights / weights.sum()
+    mean = np.asarray(sum(share[part] @ _block(features, part) for part in parts))
+    square = 0.0
+    for part in parts:
+        block = _block(features, part)
+        _checks.check_finite(block)
+        block -= mean
+        square += float(share[part] @ np.einsum("ef,ef->e", block, block))
+    return mean, float(np.sqrt(square)) or 1.0
+
+
+def _block(features: Features, part: slice) -> np.ndarray:
+    return np.array(features[part], np.float64)
 
 
 def take(stored: Stored, i: Array, dtype: Any) -> Array:
@@ -155,10 +192,38 @@ def principal(cut: Rows, weights: np.ndarray) -> tuple[Array, Array]:
     """The principal axes of centred features, ``[features, directions]``, and variances on them.
 
     By the covariance of features, or where examples are fewer, of the coordinates of examples in
-    the space that they span.
+    the space that they span. On a CPU by NumPy's BLAS, which computes half of a symmetric product,
+    and its LAPACK.
     """
-    share = jnp.asarray(cut.padded(weights / weights.sum()))
-    return _principal(cut.read, cut.stored, share, examples=cut.examples, blocks=cut.blocks)
+    share = cut.padded(weights / weights.sum())
+    if jax.default_backend() == "cpu":
+        return _principal_on_host(cut, share)
+    return _principal(
+        cut.read, cut.stored, jnp.asarray(share), examples=cut.examples, blocks=cut.blocks
+    )
+
+
+def _principal_on_host(cut: Rows, share: np.ndarray) -> tuple[Array, Array]:
+    shares = share.reshape(cut.blocks, -1)
+    alike = len(np.unique(share[: cut.examples])) == 1
+    factor = share[0] if alike else 1.0
+
+    def rooted(i: int) -> np.ndarray:
+        return cut.on_host(i) if alike else cut.on_host(i) * np.sqrt(shares[i])[:, None]
+
+    if cut.examples < len(cut.mean):
+        whole = np.concatenate([rooted(i) for i in range(cut.blocks)])[: cut.examples]
+        basis, coordinates = np.linalg.qr(whole.T)
+        covariance = coordinates @ coordinates.T
+    else:
+        basis = None
+        covariance = np.zeros((len(cut.mean), len(cut.mean)))
+        for i in range(cut.blocks):
+            each = rooted(i)
+            covariance += each.T @ each
+    variances, axes = np.linalg.eigh(factor * covariance)
+    axes = axes if basis is None else basis @ axes
+    return jnp.asarray(axes), jnp.asarray(np.maximum(variances, 0))
 
 
 @partial(jax.jit, static_argnames=("read", "examples", "blocks"))

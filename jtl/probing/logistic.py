@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 
 from jtl.errors import UserError
 from jtl.probing import _checks, _rows
+from jtl.probing._lazy import Features
 from jtl.probing._newton import Point, Problem, minimise
 
 TOLERANCE = 1e-6
@@ -44,7 +45,7 @@ class LogisticPath(NamedTuple):
 
 
 def logistic_path(
-    features: Float[np.ndarray, "examples features"],
+    features: Features,
     labels: Int[np.ndarray, " examples"],
     strengths: Sequence[float] | np.ndarray,
     folds: Int[np.ndarray, "*dealings examples"] | None = None,
@@ -62,7 +63,7 @@ def logistic_path(
     proven to be that near the minimum, whatever the features.
 
     Args:
-      features: in memory, or memory-mapped: such an array is read in blocks at every step.
+      features: in memory, or not, and then read in blocks at every step.
       labels: integers from 0.
       strengths: positive.
       folds: for each example the number of the fold that it is left out with; with a leading axis,

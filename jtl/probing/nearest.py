@@ -65,15 +65,64 @@ def neighbours(
     inside = counts.ndim == 1 and len(counts) and counts.dtype.kind in "iu"
     if not inside or counts.min() < 1 or counts.max() > most:
         raise UserError(f"neighbours: give counts from 1 to {most}, the number of other examples")
+    placed = jnp.asarray(_placed(features, metric))
     shares = _votes(
-        jnp.asarray(_placed(features, metric)),
+        placed,
+        placed,
         jnp.asarray(np.eye(classes, dtype=np.float32)[labels]),
         jnp.asarray(counts - 1),
         most=int(counts.max()),
         block=min(BLOCK, len(labels)),
+        others=True,
     )
     shares = np.asarray(shares)[:, : len(labels)]
     return Neighbours(counts, shares, shares.argmax(2) == labels)
+
+
+def votes(
+    features: Float[np.ndarray, "examples features"],
+    labels: Int[np.ndarray, " examples"],
+    count: int,
+    new: Float[np.ndarray, "new features"],
+    *,
+    metric: Literal["euclidean", "cosine"],
+) -> Float[np.ndarray, "new classes"]:
+    """Each class's share of the votes of the nearest examples, for new examples.
+
+    Args:
+      features: of those that vote.
+      labels: of the same, integers from 0.
+      count: how many vote.
+      new: those that are voted on.
+      metric: as for :func:`neighbours`.
+
+    Raises:
+      UserError: as :func:`neighbours`.
+
+    >>> votes(np.array([[0.0], [1.0], [5.0]]), np.array([0, 0, 1]), 2, np.array([[4.0]]),
+    ...       metric="euclidean").tolist()
+    [[0.5, 0.5]]
+    """
+    features, labels, _, classes = _checks.check_examples(features, labels, None)
+    new = np.asarray(new)
+    if new.ndim != 2 or new.shape[1] != features.shape[1]:
+        raise UserError(
+            f"neighbours: new examples of shape {new.shape}, the others of {features.shape}"
+        )
+    _checks.check_finite(new)
+    if not 1 <= count <= len(labels):
+        raise UserError(f"neighbours: give a count from 1 to {len(labels)}, the number of examples")
+    placed = _placed(np.concatenate([features, new]), metric)
+    shares = _votes(
+        jnp.asarray(placed[len(labels) :]),
+        jnp.asarray(placed[: len(labels)]),
+        jnp.asarray(np.eye(classes, dtype=np.float32)[labels]),
+        jnp.asarray([count - 1]),
+        most=count,
+        block=min(BLOCK, len(new)),
+        others=False,
+    )
+    return np.asarray(shares)[0, : len(new)]
 
 
 def _placed(features: np.ndarray, metric: str) -> np.ndarray:
@@ -92,17 +141,30 @@ def _placed(features: np.ndarray, metric: str) -> np.ndarray:
     return (given / (np.abs(given).max() or 1.0)).astype(np.float32)
 
 
-@partial(jax.jit, static_argnames=("most", "block"))
-def _votes(placed: Array, targets: Array, last: Array, *, most: int, block: int) -> Array:
-    """Shares of the votes, ``[counts, examples, classes]``, with some examples too many."""
-    examples = len(placed)
+@partial(jax.jit, static_argnames=("most", "block", "others"))
+def _votes(
+    asking: Array,
+    placed: Array,
+    targets: Array,
+    last: Array,
+    *,
+    most: int,
+    block: int,
+    others: bool,
+) -> Array:
+    """Shares of the votes, ``[counts, asking, classes]``, with some examples too many.
+
+    With ``others``, those that ask are those that vote, and none does on itself.
+    """
+    examples = len(asking)
     squares = (placed**2).sum(1)
 
     def votes_of(start: Array) -> Array:
         rows = (start + jnp.arange(block)) % examples
-        products = jnp.matmul(placed[rows], placed.T, precision=lax.Precision.HIGHEST)
+        products = jnp.matmul(asking[rows], placed.T, precision=lax.Precision.HIGHEST)
         distances = squares[None] - 2 * products
-        distances = distances.at[jnp.arange(len(rows)), rows].set(jnp.inf)
+        if others:
+            distances = distances.at[jnp.arange(len(rows)), rows].set(jnp.inf)
         nearest = lax.top_k(-distances, most)[1]
         votes = targets[nearest].cumsum(1)[:, last]
         return votes / (last + 1)[None, :, None]

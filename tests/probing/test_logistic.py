@@ -185,7 +185,7 @@ def test_a_memory_mapped_array_in_blocks_gives_what_the_array_does(
     expected = logistic_path(inputs, labels, STRENGTHS, folds, tolerance=1e-9)
     np.save(tmp_path / "features.npy", inputs)
     mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
-    monkeypatch.setattr("jtl.probing._rows.ROWS", 16)
+    monkeypatch.setattr("jtl.probing._rows.NUMBERS", 16 * inputs.shape[1])
     path = logistic_path(mapped, labels, STRENGTHS, folds, tolerance=1e-9)
     np.testing.assert_allclose(path.objective, expected.objective, rtol=2e-9)
     np.testing.assert_allclose(path.losses, expected.losses, atol=1e-3)

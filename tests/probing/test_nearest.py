@@ -7,7 +7,7 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 from jtl.errors import UserError
-from jtl.probing import neighbours
+from jtl.probing import neighbours, votes
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -29,6 +29,32 @@ def test_votes_are_scikit_learns_without_the_example_itself(
             expected = peer.predict_proba(inputs[[example]])[0]
             np.testing.assert_allclose(found.shares[number, example], expected, atol=1e-6)
             assert found.right[number, example] == (expected.argmax() == labels[example])
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("block", [8, 1024])
+def test_votes_on_new_examples_are_scikit_learns(
+    metric: Any, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jtl.probing.nearest.BLOCK", block)
+    random = np.random.default_rng(block)
+    inputs, new = random.standard_normal((21, 4)) + 2, random.standard_normal((13, 4)) + 2
+    labels = np.arange(21) % 3
+    for count in (1, 4, 21):
+        peer = KNeighborsClassifier(count, metric=metric).fit(inputs, labels)
+        found = votes(inputs, labels, count, new, metric=metric)
+        np.testing.assert_allclose(found, peer.predict_proba(new), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("count", "new", "message"),
+    [(5, np.ones((2, 2)), "count from 1 to 4"), (1, np.ones((2, 3)), "new examples of shape")],
+)
+def test_new_examples_that_cannot_be_voted_on_are_one_line(
+    count: int, new: np.ndarray, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        votes(np.ones((4, 2)), np.array([0, 1, 0, 1]), count, new, metric="euclidean")
 
 
 @pytest.mark.parametrize(

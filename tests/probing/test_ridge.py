@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.linear_model import RidgeClassifierCV
 
 from jtl.errors import UserError
-from jtl.probing import ridge_path
+from jtl.probing import LazyRows, _rows, ridge, ridge_path
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -72,7 +73,7 @@ def test_a_memory_mapped_array_in_blocks_gives_what_the_array_does(
     inputs, labels = draw(41, 5)
     expected = ridge_path(inputs, labels, STRENGTHS)
     np.save(tmp_path / "features.npy", inputs)
-    monkeypatch.setattr("jtl.probing._rows.ROWS", 16)
+    monkeypatch.setattr("jtl.probing._rows.NUMBERS", 16 * inputs.shape[1])
     path = ridge_path(np.load(tmp_path / "features.npy", mmap_mode="r"), labels, STRENGTHS)
     np.testing.assert_allclose(path.errors, expected.errors, rtol=1e-9)
     np.testing.assert_array_equal(path.right, expected.right)
@@ -91,3 +92,70 @@ def test_what_cannot_be_fitted_is_one_line(
 ) -> None:
     with pytest.raises(UserError, match=message):
         ridge_path(features, np.arange(6) % 2, strengths)
+
+
+def test_single_precision_where_its_rounding_is_bounded_gives_the_same_errors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inputs, labels = draw(400, 12)
+    expected = ridge_path(inputs, labels, STRENGTHS)
+    used = []
+    path = ridge._path
+    monkeypatch.setattr(ridge, "SMALL", 0)
+    monkeypatch.setattr(
+        ridge,
+        "_path",
+        lambda *given, **named: used.append(named["precision"]) or path(*given, **named),
+    )
+    found = ridge_path(inputs, labels, STRENGTHS)
+    assert used == [np.float32]
+    assert not np.array_equal(found.errors, expected.errors)
+    np.testing.assert_allclose(found.errors, expected.errors, rtol=2e-6)
+    np.testing.assert_array_equal(found.coefficients, expected.coefficients)
+    np.testing.assert_array_equal(found.right, expected.right)
+
+
+@pytest.mark.parametrize("cause", ["condition", "leverage"])
+def test_what_rounding_would_spoil_is_in_double_precision(
+    cause: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs, labels = draw(400, 12)
+    inputs -= inputs.mean(0)
+    if cause == "condition":
+        inputs[:, 0] *= 1e-6
+    else:
+        inputs[:, 0] = 0
+        inputs[7, 0] = 3e3  # alone decides a coefficient: 1 - h is next to nothing
+    expected = ridge_path(inputs, labels, [1e-14, 1e-3])
+    monkeypatch.setattr(ridge, "SMALL", 0)
+    found = ridge_path(inputs, labels, [1e-14, 1e-3])
+    np.testing.assert_array_equal(found.errors, expected.errors)
+
+
+@pytest.mark.parametrize("shape", [(40, 6), (9, 15)])
+def test_the_principal_axes_are_the_same_on_host_and_device(shape: tuple[int, int]) -> None:
+    weights = np.arange(1.0, shape[0] + 1)
+    with _rows.double_precision():
+        cut = _rows.rows(draw(*shape)[0], weights)
+        share = cut.padded(weights / weights.sum())
+        axes, variances = _rows._principal_on_host(cut, share)
+        others = _rows._principal(
+            cut.read, cut.stored, jnp.asarray(share), examples=cut.examples, blocks=cut.blocks
+        )
+        for basis, values in ((axes, variances), others):
+            np.testing.assert_allclose(basis.T @ basis, np.eye(len(values)), atol=1e-12)
+        made = [
+            np.asarray((basis * values) @ basis.T) for basis, values in ((axes, variances), others)
+        ]
+    np.testing.assert_allclose(made[0], made[1], atol=1e-14)
+
+
+def test_rows_that_are_read_one_by_one_give_what_the_array_does() -> None:
+    inputs, labels = draw(41, 6)
+    expected = ridge_path(inputs, labels, STRENGTHS)
+    found = ridge_path(LazyRows(list(inputs.reshape(41, 2, 3))), labels, STRENGTHS)
+    np.testing.assert_allclose(found.errors, expected.errors, rtol=1e-9)
+    np.testing.assert_allclose(found.coefficients, expected.coefficients, atol=1e-12)
+    inputs[4] = np.inf
+    with pytest.raises(UserError, match="first: example 4"):
+        ridge_path(LazyRows(list(inputs)), labels, STRENGTHS)
