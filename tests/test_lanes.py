@@ -97,8 +97,8 @@ def test_a_run_whose_loss_is_not_finite_fails_alone(tmp_path: Path) -> None:
         configs[1].optimizer.learning_rate = 1e30
     made = together(configs, tmp_path)
     summaries = [workdir.summary(run.folder) for run in made]
-    assert [chunk.FAILED in summary for summary in summaries] == [False, True, False]
-    assert "not finite at step" in summaries[1][chunk.FAILED]
+    assert [workdir.FAILED in summary for summary in summaries] == [False, True, False]
+    assert "not finite at step" in summaries[1][workdir.FAILED]
     assert not (made[1].folder / "model.safetensors").exists()
 
 
@@ -124,7 +124,9 @@ def test_parameters_that_break_after_a_finite_loss_are_no_result(tmp_path: Path)
     config = runs.config(tmp_path, steps=1, eval_every=1)
     config.optimizer.learning_rate = 1e38
     (made,) = together([complete(config, "test").lock()], tmp_path)
-    assert workdir.summary(made.folder)[chunk.FAILED] == "the parameters were not finite at step 1"
+    assert (
+        workdir.summary(made.folder)[workdir.FAILED] == "the parameters were not finite at step 1"
+    )
 
 
 def test_lanes_start_each_from_a_run_of_its_own(tmp_path: Path) -> None:

@@ -1,0 +1,41 @@
+"""How much memory is free, measured: of a device, of the machine, and of what a job may take."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+
+NEIGHBOURS = "JTL_NEIGHBOURS"
+"""Environment: how many processes share the machine with this one, itself included."""
+_GROUPS, _OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+
+
+def free(devices: jax.sharding.Mesh) -> int:
+    """Bytes that each of the devices has left for this process."""
+    statistics = devices.devices.flat[0].memory_stats()
+    if statistics and "bytes_limit" in statistics:
+        return statistics["bytes_limit"] - statistics["bytes_in_use"]
+    processes = int(os.environ.get(NEIGHBOURS, "1"))
+    return min([_of_machine(), *_of_groups()]) // (devices.size * processes)
+
+
+def _of_machine() -> int:
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    (available,) = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+    return 1024 * int(available)
+
+
+def _of_groups() -> Iterator[int]:
+    """What containers and batch systems leave of it: they limit groups of processes."""
+    try:
+        own = _OWN_GROUP.read_text().rpartition("::")[2].strip("/\n")
+    except OSError:
+        return
+    for group in (_GROUPS / own, *(_GROUPS / own).parents):
+        try:
+            limit, used = ((group / f"memory.{name}").read_text() for name in ("max", "current"))
+        except OSError:
+            continue
+        if limit.strip() != "max":
+            yield max(0, int(limit) - int(used))
