@@ -86,22 +86,19 @@ class Program:
             else compiled(step.mapped, donate_argnums=0)
             for step in steps
         ]
-        self.lanes = 1 if in_turn else self._fitting(like, shapes, count)
+        self.lanes = 1 if in_turn else self._fitting(like, count)
 
-    def _fitting(self, like: Run, shapes: tuple[Any, ...], count: int) -> int:
+    def _fitting(self, like: Run, count: int) -> int:
         """How many lanes to train at once, as many as fit: tried from all of them downwards."""
         devices, free = self.devices.size, int(SHARE_OF_MEMORY * memory.free(self.devices))
         lanes = lanes_of_a_chunk(count, count, devices)
-        while lanes > devices:
-            needed = self._needed(shapes, lanes, next(stretches(like))[1])
-            if needed <= free:
-                break
+        while lanes > devices and (needed := self._needed(like, lanes)) > free:
             fitting = max(1, lanes // devices * free // needed)
             lanes = min(lanes - devices, lanes_of_a_chunk(count, fitting, devices))
         return lanes
 
-    def _needed(self, shapes: tuple[Any, ...], lanes: int, steps: int) -> int:
-        """The bytes that a stretch of so many lanes takes on a device, as it has been compiled."""
+    def _needed(self, like: Run, lanes: int) -> int:
+        """The bytes of a device that so many lanes take, as their program has been compiled."""
         apart, whole = sharding.split(self.devices), sharding.replicated(self.devices)
 
         def shaped(tree: Any, *axes: int, place: Any = None) -> Any:
@@ -110,22 +107,20 @@ class Program:
                 tree,
             )
 
-        state, choice, sets, hyper = shapes
-        needs = (
-            self.advance[0]
-            .lower(
+        state, choice, sets, hyper = _shapes_of_one(like)
+        _, steps = next(stretches(like))
+        taken = []
+        for number, (stage, advance) in enumerate(zip(like.stages, self.advance, strict=True)):
+            if number:
+                state = jax.eval_shape(partial(_enter, stage.training), state, hyper)
+            lowered = advance.lower(
                 shaped(state, lanes, place=apart),
                 shaped(choice, lanes, steps),
                 shaped(sets, place=whole),
                 shaped(hyper, lanes),
             )
-            .compile()
-            .memory_analysis()
-        )
-        if needs is None:  # a device that does not say; what does not fit there is tried again
-            return 0
-        parts = needs.argument_size_in_bytes, needs.output_size_in_bytes, needs.temp_size_in_bytes
-        return sum(parts) - needs.alias_size_in_bytes
+            taken.append(_bytes(lowered.compile().memory_analysis()))
+        return max(taken)
 
 
 class Lanes:
@@ -244,6 +239,14 @@ def _shapes_of_one(run: Run) -> tuple[Any, ...]:
         Unlabelled(target.array()) if target else None,
     )
     return jax.eval_shape(lambda *all_of_it: all_of_it, state, choice, sets, hyper)
+
+
+def _bytes(analysis: Any) -> int:
+    """What a program takes. Of a device that does not say, none: what does not fit is found out."""
+    if analysis is None:
+        return 0
+    parts = (analysis.argument_size_in_bytes, analysis.output_size_in_bytes)
+    return sum(parts) + analysis.temp_size_in_bytes - analysis.alias_size_in_bytes
 
 
 def lanes_of_a_chunk(count: int, fitting: int, devices: int) -> int:

@@ -3,21 +3,28 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import jax
+if TYPE_CHECKING:
+    from jax.sharding import Mesh
 
 NEIGHBOURS = "JTL_NEIGHBOURS"
 """Environment: how many processes share the machine with this one, itself included."""
 _GROUPS, _OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
-def free(devices: jax.sharding.Mesh) -> int:
+def free(devices: "Mesh") -> int:
     """Bytes that each of the devices has left for this process."""
     statistics = devices.devices.flat[0].memory_stats()
     if statistics and "bytes_limit" in statistics:
         return statistics["bytes_limit"] - statistics["bytes_in_use"]
     processes = int(os.environ.get(NEIGHBOURS, "1"))
-    return min([_of_machine(), *_of_groups()]) // (devices.size * processes)
+    return of_host() // (devices.size * processes)
+
+
+def of_host() -> int:
+    """Bytes that this process and its neighbours may still take of the machine's memory."""
+    return min([_of_machine(), *_of_groups()])
 
 
 def _of_machine() -> int:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from jtl import memory
@@ -14,28 +15,45 @@ from jtl import memory
 SESSION, PARENT, CORES = "JTL_SESSION", "JTL_PARENT", "JTL_CORES"
 """Environment of a worker: the session of work on a study that it is of, the process that it ends
 with, and the cores that it keeps to."""
-_VISIBLE = "CUDA_VISIBLE_DEVICES"
+_VISIBLE, _PLUGINS = "CUDA_VISIBLE_DEVICES", "jax_plugins"
+_OF_A_WORKER = 2 * 2**30
+"""Bytes of memory that a worker should find free; that of a small study takes half."""
 _PR_SET_PDEATHSIG = 1
 """Of Linux's prctl.h."""
 
 
-def suitable() -> int:
-    """How many workers suit this machine: one for every accelerator, and one for a CPU."""
-    return max(1, len(accelerators()))
+def suitable(programs: int) -> int:
+    """How many workers suit this machine, told without starting jax: it would take GPUs' memory.
+
+    One for every GPU. On a CPU one for every core, but not more than there are programs to compile,
+    or than have memory: pinned to their cores, two were 1.2 to 1.3 times as quick as one
+    (docs/studies.md). Elsewhere one, which uses all devices.
+    """
+    if cards := gpus():
+        return len(cards)
+    if not _on_cpu():
+        return 1
+    return max(1, min(len(os.sched_getaffinity(0)), programs, memory.of_host() // _OF_A_WORKER))
 
 
-def accelerators() -> list[str]:
-    """The GPUs that jax would use, told without starting it: it would take their memory."""
-    platforms = os.environ.get("JAX_PLATFORMS", "cuda")
-    plugins = [f"jax_cuda{version}_plugin" for version in (12, 13, 14)]
-    if not {"cuda", "gpu"} & set(platforms.split(",")) or not any(
-        map(importlib.util.find_spec, plugins)
-    ):
+def gpus() -> list[str]:
+    """Those of NVIDIA that jax would use, as CUDA calls them."""
+    platforms = set(os.environ.get("JAX_PLATFORMS", "cuda").split(","))
+    installed = any("cuda" in plugin.name for plugin in entry_points(group=_PLUGINS))
+    if not installed or not platforms & {"cuda", "gpu", ""}:
         return []
     if _VISIBLE in os.environ:
         return [name for name in os.environ[_VISIBLE].split(",") if name]
     cards = Path("/proc/driver/nvidia/gpus")
     return [str(index) for index, _ in enumerate(cards.iterdir())] if cards.is_dir() else []
+
+
+def _on_cpu() -> bool:
+    """Whether there is nothing else that jax would use."""
+    if platforms := os.environ.get("JAX_PLATFORMS"):
+        return platforms == "cpu"
+    others = [plugin for plugin in entry_points(group=_PLUGINS) if "cuda" not in plugin.name]
+    return not others and importlib.util.find_spec("libtpu") is None
 
 
 class Processes:
@@ -60,7 +78,7 @@ class Processes:
         """Starts one of the workers; they count from 1."""
         self._logs.mkdir(parents=True, exist_ok=True)
         own = {SESSION: self._session, memory.NEIGHBOURS: str(self._count)}
-        cards, cores = accelerators(), sorted(os.sched_getaffinity(0))
+        cards, cores = gpus(), sorted(os.sched_getaffinity(0))
         if cards:
             own[_VISIBLE] = cards[(number - 1) % len(cards)]
         elif len(cores) >= self._count:

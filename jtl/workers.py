@@ -8,7 +8,18 @@ from typing import Protocol
 import jax
 from ml_collections import ConfigDict
 
-from jtl import attempts, cluster, plan, runtime, status, train, workdir, worker
+from jtl import (
+    attempts,
+    cluster,
+    configuration,
+    lanes,
+    plan,
+    runtime,
+    status,
+    train,
+    workdir,
+    worker,
+)
 from jtl.claims import Queue, Share
 from jtl.errors import UserError
 from jtl.interrupt import Interrupt
@@ -69,7 +80,7 @@ def run(
     Args:
       study: what to run.
       folder: of the study.
-      command: the words by which other processes are told of it; needed where there are several.
+      command: the words by which other processes are told of it; without them there are none.
       total: of workers; 0 is as many as suit the machine.
       number: which of them this process is; the table is left to a command without it. 0 is all.
       on_ray: whether they are tasks on a Ray cluster.
@@ -94,7 +105,7 @@ def run(
 
         tasks = Tasks(command, total, folder / LOGS, session)
         code = _supervise(study, folder, tasks, tasks.count, session)
-    elif (total := total or _suitable(study)) > 1:
+    elif command and (total := total or _suitable(study)) > 1:
         processes = Processes(command, total, folder / LOGS, session)
         code = _supervise(study, folder, processes, total, session)
     else:
@@ -231,6 +242,10 @@ def _last_line(log: Path) -> str:
 
 def _suitable(study: Study) -> int:
     """How many workers suit the machine, unless a run is shared out over all of its devices."""
-    configs = (study.config(*key, seed=study.seeds[0]) for key in study.keys)
-    alone = all(not config.get("shard") and config.get("parallel") != "pmap" for config in configs)
-    return suitable() if alone else 1
+    configs = [
+        configuration.complete(study.config(*key, seed=study.seeds[0]), "/".join(key))
+        for key in study.keys
+    ]
+    if any(config.shard or config.parallel == "pmap" for config in configs):
+        return 1
+    return suitable(len({lanes.program_of(config) for config in configs}))

@@ -5,7 +5,7 @@ pictures. :func:`register` gives configs names for what only tests have.
 import multiprocessing
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -133,11 +133,12 @@ class Process:
         environment: Mapping[str, str] | None = None,
         pictures: bool = False,
         as_user: bool = False,
+        words: Sequence[str] = (),
     ) -> None:
         self._output = log or folder.parent / f"{folder.name}.log"
         self._output.touch()  # a process that is killed at once has said nothing
         options = None if as_user else quick_compiles.installed
-        arguments = (file, folder, self._output, environment or {}, pictures, options)
+        arguments = (file, folder, self._output, environment or {}, pictures, options, words)
         self._process = _SERVER.Process(target=_command, args=arguments)
         self._process.start()
 
@@ -166,6 +167,7 @@ def _command(
     environment: Mapping[str, str],
     pictures: bool,
     options: quick_compiles.Options | None,
+    words: Sequence[str],
 ) -> None:
     """What the process does: as ``python -m jtl FILE --workdir FOLDER``, on one device."""
     stream = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -180,7 +182,7 @@ def _command(
         quick_compiles.install(options)
     if not pictures:
         page.pictures = lambda *_: ()
-    sys.exit(cli.main([str(file), "--workdir", str(folder)]))
+    sys.exit(cli.main([str(file), "--workdir", str(folder), *words]))
 
 
 def model(folder: Path) -> dict[str, np.ndarray]:
@@ -204,8 +206,8 @@ def final_state(folder: Path) -> dict[str, bytes]:
     }
 
 
-def study(folder: Path, steps: int = 20) -> Study:
-    """Two methods on the vectors in ``folder``, two seeds each."""
+def study(folder: Path, methods: Sequence[str] = ("dann", "supervised"), steps: int = 20) -> Study:
+    """Some methods on the vectors in ``folder``, two seeds each."""
 
     def one(method: str, seed: int) -> ConfigDict:
         made = config(folder, steps=steps, seed=seed)
@@ -216,5 +218,5 @@ def study(folder: Path, steps: int = 20) -> Study:
         rows = [[*key, spread(values(results, key))] for key in results]
         return Findings("It does.", ("method", "target"), rows, figures=(), notes=("Small.",))
 
-    keys = [("dann",), ("supervised",)]
+    keys = [(method,) for method in methods]
     return Study("Does it help?", ("None.",), one, keys, seeds=(0, 1), conclude=conclude)

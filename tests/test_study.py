@@ -79,7 +79,7 @@ def test_a_study_that_was_stopped_and_killed_makes_only_what_is_missing(data, tm
     file.write_text("\n".join(lines))
     before = {}
     for number in (signal.SIGTERM, signal.SIGKILL):
-        process = runs.Process(file, folder)
+        process = runs.Process(file, folder, words=("--workers=1",))
         metrics = folder / "runs" / NAMES[2] / workdir.METRICS
         began = metrics.stat().st_mtime_ns if metrics.exists() else 0
         while process.running() and not (
@@ -95,7 +95,7 @@ def test_a_study_that_was_stopped_and_killed_makes_only_what_is_missing(data, tm
         assert list(written(folder)) == NAMES[:2]
         assert not (folder / studies.TABLE).exists()
         before = before or written(folder)
-    code, output = runs.Process(file, folder).end()
+    code, output = runs.Process(file, folder, words=("--workers=1",)).end()
     assert code == 0, output
     after = written(folder)
     assert list(after) == NAMES
