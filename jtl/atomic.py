@@ -38,6 +38,16 @@ def replacing(target: Path, *, folder: bool = False) -> Iterator[Path]:
         _discard(temporary)
 
 
+def unfinished(file: Path) -> None:
+    """Has a file removed by a process that leaves at once, until it is :func:`finished`."""
+    _unfinished.add(file)
+
+
+def finished(file: Path) -> None:
+    """Has a file stay."""
+    _unfinished.discard(file)
+
+
 def discard_unfinished() -> None:
     """Removes what is half written, for a process that leaves at once."""
     for temporary in tuple(_unfinished):

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
@@ -12,14 +12,11 @@ import numpy as np
 from jtl import conclude, evaluate, execution, workdir
 from jtl.evaluate import Predict
 from jtl.interrupt import Interrupt
-from jtl.lanes import Lanes, Program
+from jtl.lanes import Lanes, Program, stretches
 from jtl.log import MetricsLog, Progress
 from jtl.manifest import write_json
 from jtl.prepare import Run, record
 from jtl.types import TrainState
-
-FAILED = "failed"
-"""In summary.json, why a run came to no end."""
 
 
 def train(program: Program, runs: Sequence[Run], predict: Predict, *, keep_models: bool) -> int:
@@ -47,7 +44,7 @@ def train(program: Program, runs: Sequence[Run], predict: Predict, *, keep_model
             held.callback(opened.close)
         # Where steps are dispatched they may be slow, and any number of them compiles nothing.
         pace = execution.Pace() if program.in_turn else None
-        for start, stop in _stretches(runs[0]):
+        for start, stop in stretches(runs[0]):
             begun = time.monotonic()
             terms = _advance(lanes, start, stop, interrupt, pace)
             seconds += (time.monotonic() - begun) / len(runs)
@@ -70,18 +67,6 @@ def _milestones(run: Run) -> set[int]:
     config = run.config
     every = (range(n, config.steps, n) for n in (config.eval_every, config.checkpoint_every))
     return {config.steps}.union(*every)
-
-
-def _stretches(run: Run) -> Iterator[tuple[int, int]]:
-    """Cuts the steps where something is looked at and where a stage begins."""
-    config, start = run.config, 0
-    common = math.gcd(config.eval_every, config.checkpoint_every)
-    length = max(d for d in range(1, execution.LONGEST_STRETCH + 1) if common % d == 0)
-    ends = {stage.start for stage in run.stages} | {config.steps}
-    while start < config.steps:
-        stop = min(end for end in {*ends, (start // length + 1) * length} if end > start)
-        yield start, stop
-        start = stop
 
 
 def _advance(
@@ -145,7 +130,11 @@ class _Notes:
         """Writes the summary, and the model if asked."""
         run, config = self._run, self._run.config
         if self._failure:
-            summary = {"method": config.method.name, "seed": config.seed, FAILED: self._failure}
+            summary = {
+                "method": config.method.name,
+                "seed": config.seed,
+                workdir.FAILED: self._failure,
+            }
         else:
             _, step, best = self._best
             state, step = (last, config.steps) if best is None else (best, step)

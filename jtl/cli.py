@@ -3,8 +3,11 @@
 jtl CONFIG.py[:argument] [--config.key=value ...] [--workdir DIR] [--debug_nans]
     trains as the config file says, by default in runs/CONFIG; with --debug_nans, slowly, a NaN
     stops it with the line of code that made it
-jtl experiments/NAME.py[:argument] [--workdir DIR] [--debug_nans]
-    runs every run of a study, and its table
+jtl experiments/NAME.py[:argument] [--workdir DIR] [--workers N|K/N|ray[:N]] [--debug_nans]
+    makes every run of a study, and its table: by N processes on this machine, as the Kth of N on
+    many that share the folder, or as tasks of a Ray cluster
+jtl study DIR
+    shows what of the study in a folder is finished, running and failed, while others work on it
 jtl rank DATA BACKBONE BACKBONE ... [--config.key=value ...] [--workdir DIR]
     scores backbones on labelled data, and compares with the accuracy that probes reach
 jtl probe DATA BACKBONE ... [--config.data.target=...] [--workdir DIR]
@@ -36,31 +39,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import jtl
 from jtl import atomic, cluster, commands
-from jtl.errors import UserError, nearest
-
-FLAGS = ("--workdir", "--debug_nans", "--help", "--version", "--config.KEY=VALUE")
-RANK, PROBE = "rank", "probe"
-COMMANDS = (RANK, PROBE, "test", *commands.COMMANDS)
-"""What may stand where else a file does."""
-
-
-class Command(NamedTuple):
-    """What the user asked for.
-
-    Attributes:
-      spec: the config or the study, or "rank" or "probe".
-      named: with these two, the data and the backbones.
-    """
-
-    spec: str
-    settings: tuple[str, ...]
-    workdir: Path | None
-    debug_nans: bool
-    named: tuple[str, ...] = ()
+from jtl.arguments import PROBE, RANK, Command, Workers, check_command, parse
+from jtl.errors import UserError, is_out_of_memory
 
 
 def console() -> None:
@@ -92,9 +76,7 @@ def main(argv: Sequence[str]) -> int:
             print("jtl: error: " + " ".join(str(error).split()), file=sys.stderr)
         return 2
     except Exception as error:
-        # A device without memory says so in an error of XLA's.
-        exhausted = isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
-        if exhausted or isinstance(error, MemoryError):
+        if is_out_of_memory(error):
             said = " ".join(str(error).split())[:200]
             print(
                 f"jtl: error: out of memory ({said}); lower batch_size or model.image_size",
@@ -142,60 +124,6 @@ def _run(argv: list[str]) -> int:
     return _train_or_study(parse(argv))
 
 
-def parse(argv: Sequence[str]) -> Command:
-    """Reads the arguments; reads no file.
-
-    Raises:
-      UserError: an unknown flag, a stray argument, or a flag without its value.
-    """
-    spec, workdir, settings, debug_nans, named = None, None, [], False, []
-    rest = iter(argv)
-    for word in rest:
-        flag, equals, value = word.partition("=")
-        if flag == "--workdir":
-            if workdir is not None:
-                raise UserError("--workdir is given twice")
-            workdir = value if equals else next(rest, "")
-            if not workdir or workdir.startswith("--"):
-                raise UserError("--workdir has no value; write --workdir DIR")
-        elif flag == "--debug_nans":
-            if equals:
-                raise UserError(f"--debug_nans takes no value; {word} gives it one")
-            debug_nans = True
-        elif flag.startswith("--config."):
-            settings.append(word.removeprefix("--config."))
-        elif word.startswith("-"):
-            raise UserError(f"unknown flag {flag}; {_flag_hint(flag)}")
-        elif spec is None:
-            spec = word
-        elif spec in (RANK, PROBE):
-            named.append(word)
-        else:
-            _check_command(spec)
-            hint = f"--config.{word}" if equals else "--config.key=value"
-            raise UserError(f"stray argument {word!r} after {spec}; settings are written {hint}")
-    if spec is None:
-        raise UserError("no config file; the first argument is CONFIG.py")
-    place = Path(workdir) if workdir else None
-    return Command(spec, tuple(settings), place, debug_nans, tuple(named))
-
-
-def _check_command(spec: str) -> None:
-    """That what stands in a file's place is no mistyped command."""
-    hint = nearest(spec, COMMANDS)
-    if hint.startswith("did you mean") and not Path(spec).exists():
-        raise UserError(f"no file and no command {spec}; {hint}")
-
-
-def _flag_hint(flag: str) -> str:
-    from jtl import overrides
-    from jtl.defaults import defaults
-
-    keys = [f"--config.{key}" for key, _ in overrides.walk(defaults())]
-    named = f"--config.{flag.lstrip('-')}"
-    return f"did you mean {named}?" if named in keys else nearest(flag, FLAGS)
-
-
 def _train_or_study(command: Command) -> int:
     if cluster.place().size == 1:
         return _work(command)()
@@ -221,7 +149,7 @@ def _work(command: Command) -> Callable[[], int]:
 def _from_file(command: Command) -> Callable[[], int]:
     from jtl import configuration
 
-    _check_command(command.spec)
+    check_command(command.spec)
     file, argument = configuration.split_spec(command.spec)
     functions = configuration.read_file(file)
     workdir = command.workdir or Path("runs") / configuration.run_name(file, argument)
@@ -231,7 +159,9 @@ def _from_file(command: Command) -> Callable[[], int]:
                 f"{file} is a study: it takes no --config.*, its file says what it runs"
             )
         _check_workdir(workdir)
-        return _study(configuration.call(file, functions["study"], argument), workdir)
+        return _study(configuration.call(file, functions["study"], argument), workdir, command)
+    if command.workers:
+        raise UserError(f"{file} is one run: --workers is for studies")
     config, _ = configuration.load(command.spec, command.settings)
     _check_workdir(workdir)
     if command.debug_nans and config.parallel == "pmap":
@@ -251,13 +181,15 @@ def _ranking(command: Command) -> Callable[[], int]:
     _check_workdir(workdir)
     from jtl import ranking  # starts JAX
 
-    return _study(ranking.study(configs), workdir)
+    return _study(ranking.study(configs), workdir, command)
 
 
 def _probing(command: Command) -> Callable[[], int]:
     from jtl import probes
 
     data, *backbones = command.named or ("",)
+    if command.workers:
+        raise UserError("probe fits all in one process: --workers is for studies")
     configs = probes.fitted(data, backbones, command.settings)
     workdir = command.workdir or Path("runs") / f"probe-{probes.folder_name(data)}"
     _check_workdir(workdir)
@@ -266,10 +198,11 @@ def _probing(command: Command) -> Callable[[], int]:
     return partial(probed.run, configs, workdir)
 
 
-def _study(study: Any, workdir: Path) -> Callable[[], int]:
-    from jtl import study as studies  # starts JAX
+def _study(study: Any, workdir: Path, command: Command) -> Callable[[], int]:
+    from jtl import workers  # starts JAX
 
-    return partial(studies.run, study, workdir)
+    wanted, again = command.workers or Workers(), command.again(workdir)
+    return partial(workers.run, study, workdir, again, **wanted._asdict())
 
 
 def _check_workdir(workdir: Path) -> None:

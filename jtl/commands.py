@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -150,6 +151,12 @@ def _export(words: Words) -> Callable[[], int]:
     return run
 
 
+def _study(words: Words) -> Callable[[], int]:
+    from jtl import status
+
+    return partial(status.follow, status.Watch(Path(words.places[0]).expanduser()))
+
+
 def _convert(words: Words) -> Callable[[], int]:
     source, file = map(Path, words.places)
     if not source.is_file():
@@ -242,6 +249,7 @@ COMMANDS: Mapping[str, Command] = {
         2,
         2,
     ),
+    "study": Command("jtl study DIR", (), _study, 1, 1),
     "cache": Command("jtl cache ls|rm [NAME ...] [--all]", (ALL,), _cache, 1),
 }
 """By their names."""

@@ -11,6 +11,16 @@ class UserError(Exception):
     """
 
 
+class DivergedError(UserError):
+    """A run came to numbers that are not finite; the same run would again."""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether there was too little memory. A device says so in an error of XLA's."""
+    exhausted = isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+    return exhausted or isinstance(error, MemoryError)
+
+
 MANY = 40
 """Of more names than these, the rest is counted."""
 

@@ -5,8 +5,8 @@ leading axis of lanes, which is split over the devices; or, where a loop over st
 for one run after another.
 """
 
-import os
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jtl import build, execution, sharding
+from jtl import build, execution, memory, sharding
 from jtl.data.batches import stretch_indices
 from jtl.pool import pool
 from jtl.prepare import Run
@@ -30,7 +30,7 @@ NUMBERS = (
 )
 """The keys in which lanes of one program may differ, beside the method's hyper-parameters."""
 SHARE_OF_MEMORY = 0.5
-"""Of a device's free memory, what the lanes of one program may take."""
+"""Of a device's free memory, what the program may take; the rest is for evaluation, and others."""
 
 
 def program_of(config: ConfigDict) -> str:
@@ -60,20 +60,18 @@ class Program:
       count: how many there are.
 
     Attributes:
-      lanes: how many are trained at once: as many as fit in memory, or one.
+      lanes: how many are trained at once: as many as fit in memory, by what the compiled program
+        says that it takes; or one.
       in_turn: whether steps are dispatched one by one; a stretch of any length then compiles
         nothing.
       init, enter, advance: compiled; ``enter`` and ``advance`` hold one function a stage.
     """
 
     def __init__(self, like: Run, count: int) -> None:
-        self.devices = devices = sharding.mesh(like.config.devices)
+        self.devices = sharding.mesh(like.config.devices)
         first, one = like.stages[0].training, _Steps(like.stages[0].training).one
         shapes = _shapes_of_one(like)
         self.in_turn = in_turn = execution.loop_is_slow(jax.jit(one).trace(*shapes).jaxpr)
-        self.lanes = (
-            1 if in_turn else lanes_of_a_chunk(count, _fitting(one, shapes, devices), devices.size)
-        )
         place = sharding.replicated(self.devices) if in_turn else sharding.split(self.devices)
         compiled = partial(jax.jit, out_shardings=place)
         self.init = compiled(jax.vmap(first.init))
@@ -88,6 +86,41 @@ class Program:
             else compiled(step.mapped, donate_argnums=0)
             for step in steps
         ]
+        self.lanes = 1 if in_turn else self._fitting(like, count)
+
+    def _fitting(self, like: Run, count: int) -> int:
+        """How many lanes to train at once, as many as fit: tried from all of them downwards."""
+        devices, free = self.devices.size, int(SHARE_OF_MEMORY * memory.free(self.devices))
+        lanes = lanes_of_a_chunk(count, count, devices)
+        while lanes > devices and (needed := self._needed(like, lanes)) > free:
+            fitting = max(1, lanes // devices * free // needed)
+            lanes = min(lanes - devices, lanes_of_a_chunk(count, fitting, devices))
+        return lanes
+
+    def _needed(self, like: Run, lanes: int) -> int:
+        """The bytes of a device that so many lanes take, as their program has been compiled."""
+        apart, whole = sharding.split(self.devices), sharding.replicated(self.devices)
+
+        def shaped(tree: Any, *axes: int, place: Any = None) -> Any:
+            return jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct((*axes, *leaf.shape), leaf.dtype, sharding=place),
+                tree,
+            )
+
+        state, choice, sets, hyper = _shapes_of_one(like)
+        _, steps = next(stretches(like))
+        taken = []
+        for number, (stage, advance) in enumerate(zip(like.stages, self.advance, strict=True)):
+            if number:
+                state = jax.eval_shape(partial(_enter, stage.training), state, hyper)
+            lowered = advance.lower(
+                shaped(state, lanes, place=apart),
+                shaped(choice, lanes, steps),
+                shaped(sets, place=whole),
+                shaped(hyper, lanes),
+            )
+            taken.append(_bytes(lowered.compile().memory_analysis()))
+        return max(taken)
 
 
 class Lanes:
@@ -208,6 +241,14 @@ def _shapes_of_one(run: Run) -> tuple[Any, ...]:
     return jax.eval_shape(lambda *all_of_it: all_of_it, state, choice, sets, hyper)
 
 
+def _bytes(analysis: Any) -> int:
+    """What a program takes. Of a device that does not say, none: what does not fit is found out."""
+    if analysis is None:
+        return 0
+    parts = (analysis.argument_size_in_bytes, analysis.output_size_in_bytes)
+    return sum(parts) + analysis.temp_size_in_bytes - analysis.alias_size_in_bytes
+
+
 def lanes_of_a_chunk(count: int, fitting: int, devices: int) -> int:
     """How many of ``count`` runs are trained at once, where ``fitting`` fit on one device.
 
@@ -220,14 +261,13 @@ def lanes_of_a_chunk(count: int, fitting: int, devices: int) -> int:
     return -(-count // (chunks * devices)) * devices
 
 
-def _fitting(step: Any, shapes: tuple[Any, ...], devices: jax.sharding.Mesh) -> int:
-    """How many lanes fit on one device, from what the compiled step of one lane needs."""
-    needs = jax.jit(step).lower(*shapes).compile().memory_analysis()
-    scratch = needs.temp_size_in_bytes if needs else 0
-    state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes[0]))
-    statistics = devices.devices.flat[0].memory_stats()
-    if statistics and "bytes_limit" in statistics:
-        free = statistics["bytes_limit"] - statistics["bytes_in_use"]
-    else:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // devices.size
-    return max(1, int(SHARE_OF_MEMORY * free / (scratch + 2 * state)))
+def stretches(run: Run) -> Iterator[tuple[int, int]]:
+    """Cuts the steps where something is looked at and where a stage begins."""
+    config, start = run.config, 0
+    common = math.gcd(config.eval_every, config.checkpoint_every)
+    length = max(d for d in range(1, execution.LONGEST_STRETCH + 1) if common % d == 0)
+    ends = {stage.start for stage in run.stages} | {config.steps}
+    while start < config.steps:
+        stop = min(end for end in {*ends, (start // length + 1) * length} if end > start)
+        yield start, stop
+        start = stop

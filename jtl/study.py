@@ -6,13 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 from ml_collections import ConfigDict
 
-from jtl import checks, chunk, configuration, evaluate, lanes, runtime, train, workdir
+from jtl import workdir
 from jtl.errors import UserError
 from jtl.manifest import write_json
-from jtl.prepare import Shared, prepare
 from jtl.report import Picture, Table, write_study_report
 
 TABLE, RESULTS = "table.md", "results.json"
@@ -71,122 +69,40 @@ class Study:
     initial: Mapping[Key, Key] = field(default_factory=dict)
 
 
-class _Planned(NamedTuple):
+class Ended(NamedTuple):
+    """A run that came to an end.
+
+    Attributes:
+      key, seed: that tell it from the others.
+      place: its folder.
+      failure: why it has no result; empty where it has.
+    """
+
     key: Key
     seed: int
-    config: ConfigDict
     place: Path
+    failure: str
 
 
-def run(study: Study, folder: Path) -> int:
-    """Makes every run that is not finished, then the table and the report.
-
-    Runs that differ only in numbers are trained together (:mod:`jtl.lanes`).
-
-    Returns:
-      0, or the exit code of what was stopped; the same command goes on.
+def write(study: Study, folder: Path, runs: Sequence[Ended]) -> None:
+    """Gathers the results, and writes the table and the report.
 
     Raises:
-      UserError: it is no study, it was started as a job of several processes, or a run failed
-        that its table needs.
+      UserError: a run failed that the table needs.
     """
-    if not isinstance(study, Study):
-        raise UserError(f"study() returned {type(study).__name__}, not a Study")
-    runtime.start()
-    if jax.process_count() > 1:
-        raise UserError(
-            "a study runs in one process, on all devices of its machine; start it without srun or "
-            "mpirun"
-        )
-    for place, config in study.needs.items():
-        print(f"The runs start from {place}:", flush=True)
-        code = train.run(_complete(config, place), Path(place))
-        if code:
-            return code
-    plan = _plan(study, folder)
-    started = set(study.initial.values())
-    for first in (True, False):
-        todo = [planned for planned in plan if (planned.key in started) is first]
-        code = _make(todo, keep_models=first)
-        if code:
-            return code
-    _write(study, folder, plan)
-    return 0
-
-
-def _plan(study: Study, folder: Path) -> list[_Planned]:
-    """All runs, each with its config and its folder."""
-
-    def place(key: Key, seed: int) -> Path:
-        return folder / "runs" / "-".join((*key, f"seed{seed}"))
-
-    plan = []
-    for key in study.keys:
-        for seed in study.seeds:
-            where = place(key, seed)
-            follows = key in study.initial
-            config = _complete(study.config(*key, seed=seed), where.name, initial_follows=follows)
-            if follows:
-                with config.unlocked():
-                    config.model.initial = str(place(study.initial[key], seed))
-            plan.append(_Planned(key, seed, config, where))
-    return plan
-
-
-def _make(plan: Sequence[_Planned], *, keep_models: bool) -> int:
-    """Makes the runs that are not finished, those of one program together."""
-    groups: dict[str, list[_Planned]] = {}
-    for planned in plan:
-        with workdir.claim(planned.place, planned.config.to_dict()):
-            if workdir.summary(planned.place) is None:
-                groups.setdefault(lanes.program_of(planned.config), []).append(planned)
-    done, shared = len(plan) - sum(map(len, groups.values())), Shared()
-    for group in groups.values():
-        print(f"{done} of {len(plan)} runs are finished", flush=True)
-        code = _make_group(group, shared, keep_models=keep_models)
-        if code:
-            return code
-        done += len(group)
-    return 0
-
-
-def _make_group(group: Sequence[_Planned], shared: Shared, *, keep_models: bool) -> int:
-    """Makes runs of one program, as many at once as fit in memory."""
-    first = prepare(group[0].config, group[0].place, shared)
-    if not lanes.can_be_lanes(first):
-        codes = (train.run(planned.config, planned.place) for planned in group)
-        return next(filter(None, codes), 0)
-    program = lanes.Program(first, len(group))
-    predict = evaluate.predictor(first.net.trained)
-    for begin in range(0, len(group), program.lanes):
-        part = group[begin : begin + program.lanes]
-        print(f"{len(part)} at once: {', '.join(planned.place.name for planned in part)}")
-        runs = [prepare(planned.config, planned.place, shared) for planned in part]
-        code = chunk.train(program, runs, predict, keep_models=keep_models)
-        if code:
-            return code
-    return 0
-
-
-def _complete(config: ConfigDict, name: str, *, initial_follows: bool = False) -> ConfigDict:
-    whole = configuration.complete(config, name)
-    checks.check(whole, initial_follows=initial_follows)
-    return whole.lock()
-
-
-def _write(study: Study, folder: Path, plan: Sequence[_Planned]) -> None:
     results: dict[Key, dict[int, dict[str, Any]]] = {key: {} for key in study.keys}
-    failures = []
-    for planned in plan:
-        summary = workdir.summary(planned.place) or {}
-        if chunk.FAILED in summary:
-            failures.append(f"{planned.place.name} failed: {summary[chunk.FAILED]}.")
-        else:
-            results[planned.key][planned.seed] = summary | {"folder": str(planned.place)}
+    for run in runs:
+        if not run.failure:
+            summary = workdir.summary(run.place) or {}
+            results[run.key][run.seed] = summary | {"folder": str(run.place)}
     rows = {"/".join(key): by_seed for key, by_seed in results.items()}
     write_json(folder / RESULTS, rows)
+    failures = [f"{run.place.name} failed: {run.failure}." for run in runs if run.failure]
     if failures and study.complete:
-        raise UserError(f"no table, as {' '.join(failures)} Mend its config, and remove its folder")
+        raise UserError(
+            f"no table, as {' '.join(failures)} Mend its config, and remove its folder; the same "
+            "command tries again what died, or had too little memory"
+        )
     findings = study.conclude(results)
     notes = [*findings.notes, *failures]
     table = markdown(findings.columns, findings.rows)

@@ -17,7 +17,7 @@ from jtl import build, checks, conclude, evaluate, execution, runtime, sharding,
 from jtl.checkpoint import Checkpoints
 from jtl.data.batches import stretch_indices
 from jtl.data.examples import Examples
-from jtl.errors import UserError
+from jtl.errors import DivergedError
 from jtl.interrupt import Interrupt
 from jtl.log import final_table
 from jtl.monitor import Monitor
@@ -232,7 +232,7 @@ def _check_finite(state: TrainState, metrics: Terms, start: int, checkpoints: Ch
     good = checkpoints.steps()
     # A folder with a checkpoint is refused to another config.
     last, elsewhere = (f"step {good[-1]}", ", in another --workdir") if good else ("none", "")
-    raise UserError(
+    raise DivergedError(
         f"step {step}: not finite on batch {step} of the run: {', '.join(names) or 'parameters'}; "
         f"last good checkpoint: {last}; lower optimizer.learning_rate or set optimizer.clip"
         f"{elsewhere}"

@@ -16,30 +16,62 @@ TARGET_PROBABILITIES = "target_probabilities.npy"
 PREDICTIONS = "predictions.csv"
 FREE = ("devices",)
 """What decides nothing about a run, so that it may go on with another value."""
+LOCK = ".lock"
+FAILED = "failed"
+"""In the summary, why a run came to no end."""
+
+_held: set[Path] = set()
+
+
+class TakenError(UserError):
+    """Another process is working in a folder."""
 
 
 @contextmanager
 def claim(folder: Path, config: Mapping[str, Any]) -> Iterator[None]:
-    """Makes the folder this run's own for as long as the process works in it.
+    """Makes the folder this run's own for as long as the process works in it, and no longer.
+
+    Within it, this process may claim the folder again.
 
     Raises:
-      UserError: it holds a run with another config (the difference is named) and results of it,
-        something that is no run, or a run that another process is at.
+      TakenError: another process is working in it.
+      UserError: it holds a run with another config (the difference is named) and results of it, or
+        something that is no run.
     """
+    if folder in _held:
+        check_config(folder, config)
+        yield
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        opened = (folder / ".lock").open("w")
+        opened = (folder / LOCK).open("w")
     except OSError as error:
         raise UserError(f"{folder}: {error.strerror}; give another --workdir") from None
     with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(
+            raise TakenError(
                 f"{folder}: another process is working in it; wait, or give another --workdir"
             ) from None
-        _check_config(folder, config)
-        yield
+        check_config(folder, config)
+        _held.add(folder)
+        try:
+            yield
+        finally:
+            _held.remove(folder)
+
+
+def is_taken(folder: Path) -> bool:
+    """Whether a process works in the folder now, on whatever machine."""
+    try:
+        with (folder / LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def begin(folder: Path, config: Mapping[str, Any], made_with: Mapping[str, Any]) -> None:
@@ -76,8 +108,15 @@ def manifest(folder: Path) -> dict[str, Any]:
     return json.loads((folder / MANIFEST).read_text())
 
 
-def _check_config(folder: Path, config: Mapping[str, Any]) -> None:
+def check_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """That the folder holds no run with another config, and nothing else than a run.
+
+    Raises:
+      UserError: it does.
+    """
     file = folder / CONFIG
+    if not folder.exists():
+        return
     if not file.exists():
         others = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
         if others:

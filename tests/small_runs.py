@@ -5,7 +5,7 @@ pictures. :func:`register` gives configs names for what only tests have.
 import multiprocessing
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -134,11 +134,13 @@ class Process:
         devices: int = 1,
         pictures: bool = False,
         as_user: bool = False,
+        words: Sequence[str] = (),
     ) -> None:
         self._output = log or folder.parent / f"{folder.name}.log"
         self._output.touch()  # a process that is killed at once has said nothing
         options = None if as_user else quick_compiles.installed
-        arguments = (file, folder, self._output, environment or {}, devices, pictures, options)
+        place = file, folder, self._output, environment or {}
+        arguments = (*place, devices, pictures, options, words)
         self._process = _SERVER.Process(target=_command, args=arguments)
         self._process.start()
 
@@ -168,6 +170,7 @@ def _command(
     devices: int,
     pictures: bool,
     options: quick_compiles.Options | None,
+    words: Sequence[str],
 ) -> None:
     """What the process does: as ``python -m jtl FILE --workdir FOLDER``."""
     stream = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -183,7 +186,7 @@ def _command(
         quick_compiles.install(options)
     if not pictures:
         page.pictures = lambda *_: ()
-    sys.exit(cli.main([str(file), "--workdir", str(folder)]))
+    sys.exit(cli.main([str(file), "--workdir", str(folder), *words]))
 
 
 def model(folder: Path) -> dict[str, np.ndarray]:
@@ -207,8 +210,8 @@ def final_state(folder: Path) -> dict[str, bytes]:
     }
 
 
-def study(folder: Path, steps: int = 20) -> Study:
-    """Two methods on the vectors in ``folder``, two seeds each."""
+def study(folder: Path, methods: Sequence[str] = ("dann", "supervised"), steps: int = 20) -> Study:
+    """Some methods on the vectors in ``folder``, two seeds each."""
 
     def one(method: str, seed: int) -> ConfigDict:
         made = config(folder, steps=steps, seed=seed)
@@ -219,5 +222,5 @@ def study(folder: Path, steps: int = 20) -> Study:
         rows = [[*key, spread(values(results, key))] for key in results]
         return Findings("It does.", ("method", "target"), rows, figures=(), notes=("Small.",))
 
-    keys = [("dann",), ("supervised",)]
+    keys = [(method,) for method in methods]
     return Study("Does it help?", ("None.",), one, keys, seeds=(0, 1), conclude=conclude)

@@ -416,15 +416,37 @@ def test_a_study_is_run_in_the_folder_of_its_name(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     called = []
-    studies = type(sys)("jtl.study")
-    studies.run = lambda study, workdir: called.append((study, workdir)) or 0
-    monkeypatch.setitem(sys.modules, "jtl.study", studies)
-    monkeypatch.setattr("jtl.study", studies, raising=False)
+    workers = type(sys)("jtl.workers")
+    workers.run = lambda *given, **who: called.append((*given, tuple(who.values()))) or 0
+    monkeypatch.setitem(sys.modules, "jtl.workers", workers)
+    monkeypatch.setattr("jtl.workers", workers, raising=False)
     (here / "question.py").write_text("def study(seeds: int = 3):\n    return seeds\n")
 
     assert cli.main(["question.py"]) == 0
-    assert cli.main(["question.py:5"]) == 0
-    assert called == [(3, Path("runs/question")), (5, Path("runs/question-5"))]
+    assert cli.main(["question.py:5", "--workers", "2/4", "--workdir=there"]) == 0
+    assert cli.main(["question.py", "--workers=ray:8"]) == 0
+    first, second, third = called
+    again = ("question.py", "--workdir=runs/question")
+    assert first == (3, Path("runs/question"), again, (0, 0, False))
+    assert second == (5, Path("there"), ("question.py:5", "--workdir=there"), (4, 2, False))
+    assert third == (3, Path("runs/question"), again, (8, 0, True))
+    command = cli.parse(["rank", "DATA", "A", "--config.steps=3", "--debug_nans", "--workers=2"])
+    words = ("rank", "DATA", "A", "--config.steps=3", "--debug_nans", "--workdir=x")
+    assert command.again(Path("x")) == words
+
+
+@pytest.mark.parametrize("value", ["0", "3/2", "0/2", "two", "ray:0", "ray:2/3", ""])
+def test_workers_are_a_number_or_one_of_them_or_tasks(
+    value: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = error_of(capsys, "question.py", f"--workers={value}")
+    assert f"--workers {value}: write N (so many processes here), K/N" in message
+
+
+def test_workers_are_for_studies(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "is one run: --workers is" in error_of(capsys, "config.py", "--workers=2")
+    assert "probe fits all in one" in error_of(capsys, "probe", "DATA", "A", "--workers=2")
+    assert "given twice" in error_of(capsys, "config.py", "--workers=2", "--workers=3")
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["config.py", "--help"], ["-h"]])

@@ -5,14 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 import small_runs as runs
 from ml_collections import ConfigDict
 
-from jtl import chunk, conclude, evaluate, lanes, sharding, train, workdir
+from jtl import chunk, conclude, evaluate, lanes, memory, sharding, train, workdir
 from jtl.configuration import complete
-from jtl.lanes import Program
+from jtl.lanes import SHARE_OF_MEMORY, Program
 from jtl.log import read_metrics
 from jtl.pool import pool
 from jtl.prepare import Run, Shared, prepare
@@ -97,8 +98,8 @@ def test_a_run_whose_loss_is_not_finite_fails_alone(tmp_path: Path) -> None:
         configs[1].optimizer.learning_rate = 1e30
     made = together(configs, tmp_path)
     summaries = [workdir.summary(run.folder) for run in made]
-    assert [chunk.FAILED in summary for summary in summaries] == [False, True, False]
-    assert "not finite at step" in summaries[1][chunk.FAILED]
+    assert [workdir.FAILED in summary for summary in summaries] == [False, True, False]
+    assert "not finite at step" in summaries[1][workdir.FAILED]
     assert not (made[1].folder / "model.safetensors").exists()
 
 
@@ -124,7 +125,9 @@ def test_parameters_that_break_after_a_finite_loss_are_no_result(tmp_path: Path)
     config = runs.config(tmp_path, steps=1, eval_every=1)
     config.optimizer.learning_rate = 1e38
     (made,) = together([complete(config, "test").lock()], tmp_path)
-    assert workdir.summary(made.folder)[chunk.FAILED] == "the parameters were not finite at step 1"
+    assert (
+        workdir.summary(made.folder)[workdir.FAILED] == "the parameters were not finite at step 1"
+    )
 
 
 def test_lanes_start_each_from_a_run_of_its_own(tmp_path: Path) -> None:
@@ -166,6 +169,38 @@ def test_other_strengths_are_the_same_program_and_other_shapes_are_not(tmp_path:
         other = ConfigDict(config.to_dict())
         other.update_from_flattened_dict({key: value})
         assert lanes.program_of(other) != lanes.program_of(config), key
+
+
+def test_as_many_lanes_are_trained_as_the_compiled_program_fits_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own numbers are the oracle: no fewer lanes than fit, and no more."""
+    config = runs.config(tmp_path, eval_every=2, checkpoint_every=2)
+    prepared = prepare(complete(config, "test").lock(), tmp_path)
+    program = Program(prepared, 4)
+    two, four = (program._needed(prepared, count) for count in (2, 4))
+    state = jax.tree.leaves(lanes._shapes_of_one(prepared)[0])
+    assert four - two > 2 * sum(leaf.size * leaf.dtype.itemsize for leaf in state)
+    for free, fitting in [(four, 4), (four - 1, 2), (1, 1)]:
+        monkeypatch.setattr(memory, "free", lambda devices, free=free: free / SHARE_OF_MEMORY)
+        assert program._fitting(prepared, 4) == fitting
+
+
+def test_memory_is_what_the_machine_and_the_job_leave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_device: Callable[..., Any]
+) -> None:
+    whole, job = memory.of_host(), tmp_path / "slurm" / "job"
+    assert 0 < whole < 2**50
+    (job / "step").mkdir(parents=True)
+    for group, most in ((job, "3000000"), (job / "step", "max")):
+        (group / "memory.max").write_text(f"{most}\n")
+        (group / "memory.current").write_text("1000000\n")
+    (tmp_path / "own").write_text("0::/slurm/job/step\n")
+    monkeypatch.setattr(memory, "_GROUPS", tmp_path)
+    monkeypatch.setattr(memory, "_OWN_GROUP", tmp_path / "own")
+    assert memory.of_host() == memory.free(sharding.mesh()) == 2_000_000
+    monkeypatch.setenv(memory.NEIGHBOURS, "4")
+    assert memory.free(sharding.mesh()) == memory.free(one_device()) * 8 == 500_000
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 import small_runs as runs
 
 from jtl import study as studies
-from jtl import train, workdir
+from jtl import train, workdir, worker, workers
 from jtl.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("one_device", "without_pictures")
@@ -29,7 +29,7 @@ def data(tmp_path_factory):
 def finished(data, tmp_path_factory):
     """The folder of a finished study."""
     folder = tmp_path_factory.mktemp("studies") / "finished"
-    assert studies.run(runs.study(data), folder) == 0
+    assert workers.run(runs.study(data), folder) == 0
     return folder
 
 
@@ -64,9 +64,9 @@ def test_every_run_of_a_study_has_a_folder_of_its_own(finished) -> None:
 
 def test_a_finished_study_makes_no_run_again(finished, data, monkeypatch) -> None:
     before = written(finished)
-    monkeypatch.setattr(studies, "prepare", None)  # without which there is no run
+    monkeypatch.setattr(worker, "prepare", None)  # without which there is no run
     (finished / studies.TABLE).unlink()
-    assert studies.run(runs.study(data), finished) == 0
+    assert workers.run(runs.study(data), finished) == 0
     assert written(finished) == before
     assert (finished / studies.TABLE).exists()
 
@@ -79,7 +79,7 @@ def test_a_study_that_was_stopped_and_killed_makes_only_what_is_missing(data, tm
     file.write_text("\n".join(lines))
     before = {}
     for number in (signal.SIGTERM, signal.SIGKILL):
-        process = runs.Process(file, folder)
+        process = runs.Process(file, folder, words=("--workers=1",))
         metrics = folder / "runs" / NAMES[2] / workdir.METRICS
         began = metrics.stat().st_mtime_ns if metrics.exists() else 0
         while process.running() and not (
@@ -95,7 +95,7 @@ def test_a_study_that_was_stopped_and_killed_makes_only_what_is_missing(data, tm
         assert list(written(folder)) == NAMES[:2]
         assert not (folder / studies.TABLE).exists()
         before = before or written(folder)
-    code, output = runs.Process(file, folder).end()
+    code, output = runs.Process(file, folder, words=("--workers=1",)).end()
     assert code == 0, output
     after = written(folder)
     assert list(after) == NAMES
@@ -117,7 +117,7 @@ def test_what_the_others_start_from_is_made_first(data, tmp_path) -> None:
         keys=study.keys[1:],
         needs={str(base): study.config("supervised", 9)},
     )
-    assert studies.run(needing, tmp_path / "study") == 0
+    assert workers.run(needing, tmp_path / "study") == 0
     assert workdir.summary(base)["seed"] == 9
     assert list(written(tmp_path / "study")) == NAMES[2:]
     assert f"run:{base}" in workdir.manifest(tmp_path / "study" / "runs" / NAMES[2])["weights"]
@@ -127,7 +127,7 @@ def test_a_stopped_need_stops_the_study_with_its_code(data, tmp_path, monkeypatc
     study = runs.study(data)
     needing = dataclasses.replace(study, needs={str(tmp_path / "base"): study.config("dann", 9)})
     monkeypatch.setattr(train, "run", lambda config, folder: 143)
-    assert studies.run(needing, tmp_path / "study") == 143
+    assert workers.run(needing, tmp_path / "study") == 143
     assert not (tmp_path / "study").exists()
 
 
@@ -141,17 +141,17 @@ def test_a_failed_run_is_named_in_place_of_a_table_that_needs_it(data, tmp_path)
 
     failing = dataclasses.replace(study, config=config)
     with pytest.raises(UserError, match=r"no table, as supervised-seed1 failed: .* not finite"):
-        studies.run(failing, tmp_path / "study")
+        workers.run(failing, tmp_path / "study")
     assert not (tmp_path / "study" / studies.TABLE).exists()
-    assert studies.run(dataclasses.replace(failing, complete=False), tmp_path / "study") == 0
+    assert workers.run(dataclasses.replace(failing, complete=False), tmp_path / "study") == 0
     results = json.loads((tmp_path / "study" / studies.RESULTS).read_text())
     assert list(results["supervised"]) == ["0"]
 
 
 def test_a_study_in_a_job_is_refused(data, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(UserError, match="a study runs in one process"):
-        studies.run(runs.study(data), tmp_path / "study")
+    with pytest.raises(UserError, match="a study is no job of several processes"):
+        workers.run(runs.study(data), tmp_path / "study")
 
 
 def test_the_values_of_a_key_are_those_of_its_seeds(finished) -> None:
