@@ -145,5 +145,5 @@ def test_parts_that_devices_cannot_share_are_refused() -> None:
     with pytest.raises(
         UserError, match="24 cannot be shared by 8 devices in 2 parts; use 32 or 16"
     ):
-        sharding.check_batch_size(24, 2)
-    sharding.check_batch_size(24)
+        sharding.check_batch_size(24, 8, parts=2)
+    sharding.check_batch_size(24, 8)

@@ -106,7 +106,7 @@ ARGUMENTS = {
     "an empty batch": ("--config.batch_size=0", "batch_size is 0; it must be from 1 to"),
     "parts of a batch of many sizes": (
         "--config.accumulate=5",
-        "batch_size 16 cannot be cut into 5 parts of one size",
+        "batch_size 64 cannot be cut into 5 parts of one size",
     ),
     "a batch beyond memory": ("--config.batch_size=1000000000", "it must be from 1 to 1048576"),
     "images beyond memory": ("--config.model.image_size=100000000", "from 0 to 4096 pixels"),
@@ -184,7 +184,7 @@ ARGUMENTS = {
         "--config.unfreeze=((0.5, (('.*', 'train'),)), (0.5001, (('.*', 'train'),)))",
         "unfreeze[1]: progress 0.5001 of 1000 steps is step 500, which leaves the stage before it",
     ),
-    "unknown flag": ("--wrkdir=x", "unknown flag --wrkdir; did you mean --workdir?"),
+    "unknown flag": ("--wrkdir=x", "unknown flag --wrkdir; did you mean --workdir or --workers?"),
     "a key without its prefix": ("--steps=10", "unknown flag --steps; did you mean --config.steps"),
     "a value for a switch": ("--debug_nans=1", "--debug_nans takes no value"),
     "a stray setting": ("steps=10", "stray argument 'steps=10'"),
