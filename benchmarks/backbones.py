@@ -56,7 +56,7 @@ class Task(NamedTuple):
 
 
 TASKS: Mapping[str, Task] = {
-    "resnet18": Task(16, (224, 224, 3), (2, 2)),
+    "resnet18": Task(16, (224, 224, 3), (0, 2)),
     "resnet50": Task(16, (224, 224, 3), (2, 2)),
     "vit_small_patch16_224": Task(16, (224, 224, 3), (2, 2)),
     "efficientnet-lite0": Task(16, (224, 224, 3), (4, 2)),
