@@ -12,9 +12,9 @@
 #
 # The first start makes .venv beside this script and installs the locked packages with the jax
 # build of this machine; later starts go straight to `python -m jtl`. A run that stopped goes on
-# when the same command is given again. Paths are relative to where you are. On a cluster, let
-# srun or mpirun call this script: one task installs, the others wait; signals and exit codes
-# pass through.
+# when the same command is given again. Paths are relative to where you are. On a cluster,
+# let srun or mpirun call this script (docs/launchers): one task installs, the others wait; signals
+# and exit codes pass through.
 #
 #   PYTHON=python3.13   the interpreter that .venv is made from (3.11 or later)
 #   JTL_MACHINE=cuda    cpu, cuda or tpu, where the machine that installs is not the one that runs

@@ -55,3 +55,23 @@ def test_no_token_is_lost_at_any_length(longest: int) -> None:
     lengths = [longest, max(1, longest - 1), 1]
     counts = in_batches(lambda batch: (batch != PADDING).sum(1), texts(lengths), padding=PADDING)
     assert counts.tolist() == lengths
+
+
+@pytest.mark.parametrize("count", [1, 5, 6, 40])
+def test_what_processes_read_of_a_batch_is_the_batch(count: int) -> None:
+    """Each reads its part of what is filled up, so that all devices have as much."""
+    inputs, read = np.arange(count) + 1, []
+
+    def of(process: int) -> np.ndarray:
+        def both(rows: np.ndarray) -> np.ndarray:
+            """What this process reads, in its place of the batch that all have."""
+            read.append(rows)
+            batch = np.zeros((2, len(rows)), int)
+            batch[process] = rows
+            return batch.reshape(-1)
+
+        return in_batches(both, inputs, batch_size=3, devices=4, part=(process, 2))
+
+    assert (of(0) + of(1) == inputs).all()
+    assert {len(rows) % 2 for rows in read} == {0}  # as many on each of a process's two devices
+    assert max(map(len, read)) <= 6

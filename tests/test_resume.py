@@ -233,7 +233,9 @@ def test_two_processes_of_four_devices_train_as_one_of_one(place, alone):
 
 
 def test_pmap_over_two_processes_trains_as_one_and_a_signal_to_one_stops_both(place, alone):
-    made = runs.config(place, parallel="pmap", steps=20, eval_every=2, checkpoint_every=20)
+    """On two of the four devices of each."""
+    made = runs.config(place, parallel="pmap", devices=2, steps=20, eval_every=2)
+    made.checkpoint_every = 20
     file, folder = runs.as_file(made, place / "pmap.py"), place / "pmap"
     job = Job((file, file), folder, jax_detects=False, devices=4)
     while not at(2)(folder) and job.processes[1].running():
@@ -245,10 +247,11 @@ def test_pmap_over_two_processes_trains_as_one_and_a_signal_to_one_stops_both(pl
     codes, outputs = Job((file, file), folder, jax_detects=False, devices=4).end()
     assert codes == [0, 0], outputs
     assert "going on from step" in outputs[0]
+    assert workdir.manifest(folder)["device"] == "4 x cpu"
     assert_trained_as(alone, folder)
 
 
-@pytest.mark.usefixtures("without_pictures")
+@pytest.mark.usefixtures("without_pictures", "small_programs")
 def test_a_process_that_is_killed_ends_its_job_which_goes_on_on_any_devices(place, capsys):
     """The state lies in parts on the devices of both processes, and so do its checkpoints."""
     made = runs.config(place, shard=".*", steps=20, eval_every=4, checkpoint_every=4)

@@ -293,6 +293,7 @@ def test_devices_that_are_not_there_are_refused(data, tmp_path, monkeypatch, one
         train.run(runs.config(data, devices=9), tmp_path)
 
 
+@pytest.mark.usefixtures("small_programs")
 @pytest.mark.parametrize("parallel", ["jit", "pmap"])
 def test_as_many_devices_are_used_as_the_config_says(
     data, finished, tmp_path, monkeypatch, one_device, parallel
@@ -315,6 +316,8 @@ def test_as_many_devices_are_used_as_the_config_says(
     assert train.run(made, folder) == 0
     assert used == set(jax.devices()[:2])
     assert workdir.manifest(folder)["device"] == "2 x cpu"
+    said, alone = (workdir.summary(place)["target_test"] for place in (folder, finished))
+    assert said["log_loss"]["value"] == pytest.approx(alone["log_loss"]["value"], rel=1e-4)
     expected, found = runs.model(finished), runs.model(folder)
     for name, leaf in expected.items():
         np.testing.assert_allclose(found[name], leaf, rtol=2e-5, atol=2e-6, err_msg=name)
