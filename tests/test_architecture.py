@@ -86,6 +86,7 @@ READ_CONFIGS = {
     "workers",
     "ranking",
     "commands",
+    "arguments",
     "cli",
 }
 

@@ -180,7 +180,7 @@ ARGUMENTS = {
         "--config.unfreeze=((0.5, (('.*', 'train'),)), (0.5001, (('.*', 'train'),)))",
         "unfreeze[1]: progress 0.5001 of 1000 steps is step 500, which leaves the stage before it",
     ),
-    "unknown flag": ("--wrkdir=x", "unknown flag --wrkdir; did you mean --workdir?"),
+    "unknown flag": ("--wrkdir=x", "unknown flag --wrkdir; did you mean --workdir or --workers?"),
     "a key without its prefix": ("--steps=10", "unknown flag --steps; did you mean --config.steps"),
     "a value for a switch": ("--debug_nans=1", "--debug_nans takes no value"),
     "a stray setting": ("steps=10", "stray argument 'steps=10'"),
