@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # launch.sh CONFIG.py[:arg] [--config.key=value ...] [--workdir DIR]   train as the config says
-# launch.sh experiments/NAME.py [--workdir DIR]                        run a whole study
+# launch.sh experiments/NAME.py [--workdir DIR] [--workers N]          run a whole study
+# launch.sh study DIR                                                  how far a study is
 # launch.sh rank DATA BACKBONE BACKBONE ... [--workdir DIR]            compare pretrained backbones
 # launch.sh predict WORKDIR INPUT ... [-o FILE.csv]                    use what was trained
 # launch.sh features BACKBONE INPUT ... -o FILE.npz                    what a backbone makes of files

@@ -201,8 +201,9 @@ def _probing(command: Command) -> Callable[[], int]:
 def _study(study: Any, workdir: Path, command: Command) -> Callable[[], int]:
     from jtl import workers  # starts JAX
 
-    wanted, again = command.workers or Workers(), command.again(workdir)
-    return partial(workers.run, study, workdir, again, **wanted._asdict())
+    # A NaN that is looked for is shown by the process that the user sees.
+    wanted = command.workers or Workers(total=1 if command.debug_nans else 0)
+    return partial(workers.run, study, workdir, command.again(workdir), **wanted._asdict())
 
 
 def _check_workdir(workdir: Path) -> None:

@@ -1,4 +1,4 @@
-"""The workers of a study as tasks of a Ray cluster (the extra ``jtl[ray]``)."""
+"""The workers of a study as actors of a Ray cluster (the extra ``jtl[ray]``)."""
 
 import importlib
 import os
@@ -12,11 +12,11 @@ from jtl.errors import UserError
 _TOLD = ("PYTHONPATH", "JAX_", "XLA_", "JTL_CACHE", "XDG_CACHE_HOME", "TFDS_DATA_DIR")
 """What the environment of the workers has of this process's: names, or how they begin."""
 _DIED = -9
-"""The code of a task that was lost with its machine."""
+"""The code of a worker that was lost with its machine."""
 
 
 class Tasks:
-    """Starts workers of a study as tasks: each has a GPU, or where there is none a share of cores.
+    """Starts workers of a study on a cluster: each has a GPU, or where there is none some cores.
 
     The machines have the folder of the study, this interpreter and the working folder under the
     same names. Ray is found by ``RAY_ADDRESS``; without it, it is started on this machine.
@@ -43,7 +43,7 @@ class Tasks:
         self.count = count or cards or len(ray.nodes())
         self._ray, self._command, self._logs, self._session = ray, command, logs.absolute(), session
         needs = {"num_gpus": 1} if cards else {"num_cpus": max(1, int(cores // self.count))}
-        self._worker = ray.remote(max_retries=0, **needs)(_task())
+        self._worker = ray.remote(**needs)(_worker())
 
     def log(self, number: int) -> Path:
         """What a worker has said."""
@@ -62,45 +62,58 @@ class Tasks:
 class Task:
     """A worker on the cluster."""
 
-    def __init__(self, ray: Any, reference: Any) -> None:
-        self._ray, self._reference = ray, reference
+    def __init__(self, ray: Any, worker: Any) -> None:
+        self._ray, self._worker = ray, worker
+        self._asked: Any = None
+        self._code: int | None = None
 
     def poll(self) -> int | None:
-        """The exit code, minus the signal that killed it; None while it works or waits."""
-        ended, _ = self._ray.wait([self._reference], timeout=0)
-        if not ended:
-            return None
-        try:
-            return self._ray.get(self._reference)
-        except self._ray.exceptions.RayError:
-            return _DIED
+        """The exit code, minus the signal that killed it; None while it works or waits.
+
+        It is that of the last question: the cluster is not waited for.
+        """
+        if self._code is not None:
+            return self._code
+        self._asked = self._asked or self._worker.poll.remote()
+        answered, _ = self._ray.wait([self._asked], timeout=0)
+        if answered:
+            try:
+                self._code = self._ray.get(self._asked)
+            except self._ray.exceptions.RayError:
+                self._code = _DIED
+            self._asked = None
+        if self._code is not None:
+            self.kill()  # it keeps its place on the cluster until then
+        return self._code
 
     def stop(self) -> None:
         """Asks it to stop."""
-        self._ray.cancel(self._reference)
+        self._worker.stop.remote()
 
     def kill(self) -> None:
         """Ends it at once."""
-        self._ray.cancel(self._reference, force=True)
+        self._ray.kill(self._worker)
 
 
-def _task() -> Any:
-    """What a task runs: sent as it stands, as Ray's processes need not find this module."""
+def _worker() -> Any:
+    """What Ray runs: sent as it stands, as Ray's processes need not find this module."""
 
-    def worker(command: list[str], place: str, told: dict[str, str], log: str) -> int:
-        import os
-        import subprocess
-        from pathlib import Path
+    class Worker:
+        def __init__(self, command: list[str], place: str, told: dict[str, str], log: str) -> None:
+            import os
+            import subprocess
+            from pathlib import Path
 
-        with Path(log).open("a") as output:
-            environment = {**os.environ, **told, "JTL_PARENT": str(os.getpid())}
-            process = subprocess.Popen(
-                command, cwd=place, env=environment, stdout=output, stderr=subprocess.STDOUT
-            )
-            try:
-                return process.wait()
-            finally:  # it is cancelled
-                process.terminate()
-                process.wait()
+            with Path(log).open("a") as output:
+                environment = {**os.environ, **told, "JTL_PARENT": str(os.getpid())}
+                self.process = subprocess.Popen(
+                    command, cwd=place, env=environment, stdout=output, stderr=subprocess.STDOUT
+                )
 
-    return worker
+        def poll(self) -> int | None:
+            return self.process.poll()
+
+        def stop(self) -> None:
+            self.process.terminate()
+
+    return Worker

@@ -95,6 +95,7 @@ READ_CONFIGS = {
     "workers",
     "ranking",
     "commands",
+    "arguments",
     "cli",
 }
 
