@@ -181,7 +181,7 @@ def drawn(points: list[tuple[str, int, Cost]]) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 7), layout="constrained")
-    axes = figure.subplots(2, 3).ravel()
+    axes = figure.subplots(2, 3, sharey=True).ravel()
     for axis, name in zip(axes, CURVES, strict=True):
         values = [value for found, value, _ in points if found == name]
         costs = [cost for found, _, cost in points if found == name]
@@ -189,14 +189,14 @@ def drawn(points: list[tuple[str, int, Cost]]) -> None:
             axis.loglog(values, [getattr(cost, unit) for cost in costs], mark, label=unit)
         axis.set_title(name, fontsize="medium")
     axes[0].legend(fontsize="small")
-    with mpl.rc_context({"svg.hashsalt": "costs"}):
+    with mpl.rc_context({"svg.hashsalt": "costs", "svg.fonttype": "none"}):
         figure.savefig(PICTURE, metadata={"Date": None})
 
 
 def replaced(page: str, name: str, lines: list[str]) -> str:
     """The page with other lines between the marks of a table."""
-    table = "\n".join(lines)
-    pattern = rf"(<!-- {name} -->\n).*?(\n<!-- end -->)"
+    table = "\n".join(lines) + "\n"
+    pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
     return re.sub(pattern, lambda found: found[1] + table + found[2], page, flags=re.DOTALL)
 
 
