@@ -19,7 +19,7 @@ import test_architecture
 import toys
 from PIL import Image
 
-from jtl import catalogue, checks, configuration, overrides, registry
+from jtl import catalogue, checks, configuration, overrides, probes, registry
 from jtl.data import embedded
 from jtl.data.splits import split_domains
 from jtl.defaults import defaults
