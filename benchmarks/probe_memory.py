@@ -6,7 +6,8 @@ python benchmarks/probe_memory.py [--examples N] [--features N] [--classes N] [-
 Features are written to a file and mapped from it, or with ``--drawn`` made at random, block by
 block, at every reading, so that any number of them can be tried. Each fit has a process of its own,
 whose peak memory is said beside what it had before: interpreter, libraries and labels.
-``--logistic`` fits so many strengths by logistic regression too, which reads the features again at every step.
+``--logistic`` fits so many strengths by logistic regression too, which reads the features again at
+every step.
 """
 
 import argparse

@@ -1,12 +1,13 @@
 """Probes on given features: jtl against scikit-learn, in turns, at the same objective.
 
 python benchmarks/probes.py [--examples N] [--features N] [--classes N] [--strengths N] [--folds N]
-    [--rounds N] [--tolerances T ...] [--peer_folds N]
+    [--rounds N] [--tolerances T ...] [--peer_folds N] [--exponents LOW HIGH]
 
 Features are drawn: correlated, with a decaying spectrum, not negative, as a network's are. Both fit
 the same strengths on the same folds. scikit-learn fits one fold after another, so with
 ``--peer_folds`` it is given some of them only, and its time is taken times the rest. jtl fits all
-examples besides, and its compilation is said apart.
+examples besides, and its compilation is said apart. ``--exponents`` are those of ten between which
+scikit-learn's C is.
 """
 
 import argparse
@@ -151,10 +152,11 @@ def main() -> None:
     for name, value in (("strengths", 40), ("folds", 5), ("rounds", 3), ("peer_folds", 1)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--tolerances", type=float, nargs="*", default=[DEFAULT, 1e-6])
+    parser.add_argument("--exponents", type=float, nargs=2, default=[-4, 4])  # scikit-learn's own
     options = parser.parse_args()
     warnings.simplefilter("ignore")  # scikit-learn's, that it has not converged
     features, labels = draw(options.examples, options.features, options.classes)
-    inverse = np.logspace(-4, 4, options.strengths)  # scikit-learn's own
+    inverse = np.logspace(*options.exponents, options.strengths)
     strengths = 1 / (inverse * options.examples * (1 - 1 / options.folds))
     print(f"{features.shape}, {options.classes} classes, {processor()}\n")
     print("| scikit-learn's | its seconds | jtl's | jtl is faster by | |\n|---|---|---|---|---|")

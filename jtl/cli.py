@@ -11,7 +11,7 @@ jtl study DIR
 jtl rank DATA BACKBONE BACKBONE ... [--config.key=value ...] [--workdir DIR]
     scores backbones on labelled data, and compares with the accuracy that probes reach
 jtl probe DATA BACKBONE ... [--config.data.target=...] [--workdir DIR]
-    fits linear probes on what backbones make of labelled data, their strength chosen by folds
+    fits probes on what backbones, or their layers, make of labelled data, chosen by folds
 jtl predict WORKDIR INPUT ... [-o FILE.csv|FILE.jsonl]
     says what the model of a finished run takes files, or all files in folders, for; - reads lines
 jtl features BACKBONE INPUT ... -o FILE.npz|FILE.csv [--config.model.pooling=...]

@@ -101,7 +101,7 @@ def _configs(
     for backbone in backbones:
         config = _probe(data, backbone)
         if command == "probe":
-            config.probe = ConfigDict({"layers": "", "poolings": ""})
+            config.probe = section()
         overrides.apply(config, settings)
         checks.check(config)
         name = folder_name(backbone)
@@ -109,6 +109,13 @@ def _configs(
             raise UserError(f"{command}: {backbone} is named twice")
         made[name] = config
     return made
+
+
+def section() -> ConfigDict:
+    """The keys that only ``jtl probe`` knows."""
+    # Blocks to probe too: "all", or their names with commas between.
+    # How tokens become features in these, one set of features for each: see `POOLINGS`.
+    return ConfigDict({"layers": "", "poolings": ""})
 
 
 def folder_name(name: str) -> str:

@@ -19,7 +19,7 @@ import test_architecture
 import toys
 from PIL import Image
 
-from jtl import catalogue, checks, configuration, overrides, registry
+from jtl import catalogue, checks, configuration, overrides, probes, registry
 from jtl.data import embedded
 from jtl.data.splits import split_domains
 from jtl.defaults import defaults
@@ -172,7 +172,9 @@ def test_every_setting_that_is_named_exists(name: str) -> None:
     assert settings or name != "README.md"
     for key, value in settings:
         if key.partition(".")[0] != "method" or key == "method.name":
-            overrides.apply(defaults(), [f"{key}={value}"])
+            config = defaults()
+            config.probe = probes.section()
+            overrides.apply(config, [f"{key}={value}"])
 
 
 def test_the_table_of_keys_is_that_of_the_defaults() -> None:

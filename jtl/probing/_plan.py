@@ -45,7 +45,7 @@ def plan_ridge(features: Features, classes: int, strengths: int) -> Plan:
     block -= block.mean(0)
     read = time.perf_counter() - begun
     begun = time.perf_counter()
-    block.T @ block
+    _ = block.T @ block
     # As much of a symmetric product as NumPy computes, and as many multiplications a second.
     rate = len(block) * width**2 / (time.perf_counter() - begun)
     each = width**2 + width**2 + width * classes * (strengths + 1)

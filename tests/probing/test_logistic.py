@@ -86,6 +86,22 @@ def test_the_gap_is_a_bound_at_every_tolerance(tolerance: float) -> None:
     assert above.max() > tolerance / 1e4 or tolerance < 1e-8  # it stops before it need not go on
 
 
+def test_a_path_over_a_decaying_spectrum_is_at_scikit_learns_minima_in_every_fold() -> None:
+    random = np.random.default_rng(3)
+    axes = np.linalg.qr(random.standard_normal((24, 24)))[0]
+    labels = np.arange(90) % CLASSES
+    centres = 0.5 * random.standard_normal((CLASSES, 24))
+    latent = (random.standard_normal((90, 24)) + centres[labels]) * np.arange(1, 25) ** -1.5 @ axes
+    inputs = np.maximum(latent / latent.std() + 0.3, 0).astype(np.float32)
+    folds, strengths = deal(labels, 2), np.logspace(0, -6, 4)
+    path = logistic_path(inputs, labels, strengths, folds)
+    for number, strength in enumerate(strengths):
+        for problem in range(3):
+            kept = folds != problem  # the last problem leaves out none
+            minimum, _ = least(inputs[kept].astype(np.float64), labels[kept], strength)
+            assert abs(path.objective[number, problem] / minimum - 1) <= 1e-6
+
+
 def test_held_out_examples_are_judged_by_the_fit_without_their_fold() -> None:
     inputs, labels = draw()
     dealings = np.stack([deal(labels, 3, seed) for seed in range(2)])
