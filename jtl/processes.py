@@ -1,7 +1,6 @@
 """The workers of a study on one machine: how many suit it, and their processes."""
 
 import ctypes
-import importlib.util
 import os
 import signal
 import subprocess
@@ -16,28 +15,23 @@ SESSION, PARENT, CORES = "JTL_SESSION", "JTL_PARENT", "JTL_CORES"
 """Environment of a worker: the session of work on a study that it is of, the process that it ends
 with, and the cores that it keeps to."""
 _VISIBLE, _PLUGINS = "CUDA_VISIBLE_DEVICES", "jax_plugins"
-_OF_A_WORKER = 2 * 2**30
-"""Bytes of memory that a worker should find free; that of a small study takes half."""
 _PR_SET_PDEATHSIG = 1
 """Of Linux's prctl.h."""
 
 
-def suitable(programs: int) -> int:
-    """How many workers suit this machine, told without starting jax: it would take GPUs' memory.
+def suitable() -> int:
+    """How many workers suit this machine: one for every GPU, and one where there is none.
 
-    One for every GPU. On a CPU one for every core, but not more than there are programs to compile,
-    or than have memory: pinned to their cores, two were 1.2 to 1.3 times as quick as one
-    (docs/studies.md). Elsewhere one, which uses all devices.
+    On two cores of a CPU, two were not reliably quicker than one (docs/studies.md).
     """
-    if cards := gpus():
-        return len(cards)
-    if not _on_cpu():
-        return 1
-    return max(1, min(len(os.sched_getaffinity(0)), programs, memory.of_host() // _OF_A_WORKER))
+    return max(1, len(gpus()))
 
 
 def gpus() -> list[str]:
-    """Those of NVIDIA that jax would use, as CUDA calls them."""
+    """Those of NVIDIA that jax would use, as CUDA calls them.
+
+    Told without starting jax, which would take their memory.
+    """
     platforms = set(os.environ.get("JAX_PLATFORMS", "cuda").split(","))
     installed = any("cuda" in plugin.name for plugin in entry_points(group=_PLUGINS))
     if not installed or not platforms & {"cuda", "gpu", ""}:
@@ -46,14 +40,6 @@ def gpus() -> list[str]:
         return [name for name in os.environ[_VISIBLE].split(",") if name]
     cards = Path("/proc/driver/nvidia/gpus")
     return [str(index) for index, _ in enumerate(cards.iterdir())] if cards.is_dir() else []
-
-
-def _on_cpu() -> bool:
-    """Whether there is nothing else that jax would use."""
-    if platforms := os.environ.get("JAX_PLATFORMS"):
-        return platforms == "cpu"
-    others = [plugin for plugin in entry_points(group=_PLUGINS) if "cuda" not in plugin.name]
-    return not others and importlib.util.find_spec("libtpu") is None
 
 
 class Processes:

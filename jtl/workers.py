@@ -11,8 +11,6 @@ from ml_collections import ConfigDict
 from jtl import (
     attempts,
     cluster,
-    configuration,
-    lanes,
     plan,
     runtime,
     status,
@@ -242,10 +240,6 @@ def _last_line(log: Path) -> str:
 
 def _suitable(study: Study) -> int:
     """How many workers suit the machine, unless a run is shared out over all of its devices."""
-    configs = [
-        configuration.complete(study.config(*key, seed=study.seeds[0]), "/".join(key))
-        for key in study.keys
-    ]
-    if any(config.shard or config.parallel == "pmap" for config in configs):
-        return 1
-    return suitable(len({lanes.program_of(config) for config in configs}))
+    configs = (study.config(*key, seed=study.seeds[0]) for key in study.keys)
+    alone = all(not config.get("shard") and config.get("parallel") != "pmap" for config in configs)
+    return suitable() if alone else 1

@@ -386,14 +386,6 @@ def test_each_worker_has_a_device_or_cores_of_its_own(tmp_path, monkeypatch) -> 
     assert on_gpu == told | {"CUDA_VISIBLE_DEVICES": "5"}
 
 
-def test_workers_are_as_many_as_there_are_devices_or_else_programs(monkeypatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
-    monkeypatch.setattr(memory, "of_host", lambda: 9 * 2**30)
-    assert [processes.suitable(programs) for programs in (1, 3, 99)] == [1, 3, 4]
-    monkeypatch.setattr(processes, "gpus", lambda: ["0", "1"])
-    assert processes.suitable(1) == 2
-
-
 def test_devices_are_those_that_cuda_would_show(monkeypatch) -> None:
     class Plugin:
         name = "xla_cuda13"
@@ -403,8 +395,10 @@ def test_devices_are_those_that_cuda_would_show(monkeypatch) -> None:
     monkeypatch.setattr(processes, "entry_points", lambda group: [Plugin])
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     assert processes.gpus() == []
+    assert processes.suitable() == 1
     monkeypatch.delenv("JAX_PLATFORMS")
     assert processes.gpus() == ["0", "3"]
+    assert processes.suitable() == 2
 
 
 def test_a_session_is_the_commands_or_the_jobs_or_new(monkeypatch) -> None:
