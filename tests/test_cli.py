@@ -106,7 +106,7 @@ ARGUMENTS = {
     "an empty batch": ("--config.batch_size=0", "batch_size is 0; it must be from 1 to"),
     "parts of a batch of many sizes": (
         "--config.accumulate=5",
-        "batch_size 16 cannot be cut into 5 parts of one size",
+        "batch_size 64 cannot be cut into 5 parts of one size",
     ),
     "a batch beyond memory": ("--config.batch_size=1000000000", "it must be from 1 to 1048576"),
     "images beyond memory": ("--config.model.image_size=100000000", "from 0 to 4096 pixels"),
