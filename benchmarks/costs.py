@@ -114,7 +114,11 @@ def _scratch_of_step(run: Run) -> int:
     lowered = jax.jit(step, donate_argnums=0).lower(
         *jax.eval_shape(lambda *given: given, state, execution.Choice(rows, rows), sets, hyper)
     )
-    return lowered.compile().memory_analysis().temp_size_in_bytes
+    return _scratch(lowered.compile())
+
+
+def _scratch(program: Any) -> int:
+    return program.memory_analysis().temp_size_in_bytes
 
 
 def curves(rounds: int) -> Iterator[tuple[str, int, Cost]]:
@@ -169,7 +173,7 @@ def of_loss(loss: Callable[..., jax.Array], takes: str, rounds: int) -> Cost:
         begun = time.perf_counter()
         jax.block_until_ready(program(*given))
         times.append(time.perf_counter() - begun)
-    return Cost(1000 * times[-1], program.memory_analysis().temp_size_in_bytes / 2**20)
+    return Cost(1000 * times[-1], _scratch(program) / 2**20)
 
 
 # --- the page -------------------------------------------------------------------------------------
