@@ -185,9 +185,29 @@ def _all_pairs(samples: Samples) -> _Pairs:
     rows = jnp.concatenate([samples.source, samples.target])
     counts = jnp.concatenate([samples.of_source, samples.of_target])
     distances = squared_distances(rows, rows, masked_mean(rows, counts))
-    distances = jnp.where(np.eye(len(rows), dtype=bool), 0.0, distances)
-    one, other = np.triu_indices(len(rows), 1)
-    return _Pairs(distances, distances[one, other], counts[one] & counts[other])
+    distances = jnp.where(_diagonal(len(rows)), 0.0, distances)
+    return _Pairs(distances, *_each_pair_once(distances, counts))
+
+
+def _diagonal(rows: int) -> Bool[jax.Array, "rows rows"]:
+    # Computed: as a constant of the program, that of 8192 rows would be 64 MB of it.
+    return jnp.arange(rows)[:, None] == jnp.arange(rows)[None, :]
+
+
+def _each_pair_once(
+    distances: Float[jax.Array, "rows rows"], counts: Bool[jax.Array, " rows"]
+) -> tuple[Float[jax.Array, " pairs"], Bool[jax.Array, " pairs"]]:
+    """Of different rows, and whether both count: every row with the half that follows it, round."""
+    rows = len(distances)
+    following = jnp.arange(rows)[:, None] + jnp.arange(1, (rows + 1) // 2)[None, :]
+    columns = following % rows
+    found = jnp.take_along_axis(distances, columns, axis=1).ravel()
+    both = (counts[:, None] & counts[columns]).ravel()
+    if rows % 2:
+        return found, both
+    first, last = jnp.arange(rows // 2), jnp.arange(rows // 2, rows)
+    opposite, counted = distances[first, last], counts[first] & counts[last]
+    return jnp.concatenate([found, opposite]), jnp.concatenate([both, counted])
 
 
 def _disjoint_pairs(samples: Samples) -> _Pairs:
@@ -217,7 +237,7 @@ def _quadratic(
     def mean(block: jax.Array, rows: jax.Array, columns: jax.Array, *, diagonal: bool) -> jax.Array:
         read = rows[:, None] & columns[None, :]
         if not diagonal:
-            read = read & ~np.eye(len(rows), dtype=bool)
+            read = read & ~_diagonal(len(rows))
         return masked_mean(block.ravel(), read.ravel())
 
     of_source, of_target = samples.of_source, samples.of_target
