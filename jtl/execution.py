@@ -5,8 +5,8 @@ costs none, but on a CPU a loop around convolutions is tens of times slower than
 compiled step again, so there the steps run one by one.
 
 How many steps a stretch has changes no bit of what they compute: every stretch runs the same
-compiled program. So it can be chosen by the clock. It is compiled ahead, from the first arguments:
-others, for which ``jit`` would compile again unseen, are an error.
+compiled program. So it can be chosen by the clock. Under ``jit`` it is compiled ahead, from the
+first arguments: others, for which it would be compiled again unseen, are an error.
 """
 
 from collections.abc import Callable, Iterator
@@ -166,7 +166,8 @@ def mapped(
     The step must have been built with ``axis_name=sharding.AXIS``; ``batches(start)`` yields this
     process's part of the global batches from a step on.
     """
-    step_alone = jax.pmap(
+    # Not ahead: of several processes, jax takes their parts together for what each is called with.
+    compiled = jax.pmap(
         step,
         axis_name=sharding.AXIS,
         in_axes=(0, 0, None),
@@ -178,7 +179,6 @@ def mapped(
     whole, parts = sharding.replicated(local), sharding.split(local)
     hyper = jax.device_put(jax.device_get(dict(hyper)), whole)
     running: dict[int, Iterator[Batch]] = {}
-    compiled: list[Any] = []
 
     def copies(leaf: Array) -> Array:
         return jax.device_put(
@@ -196,10 +196,7 @@ def mapped(
         many = jax.tree.map(copies, state)
         metrics = []
         for _ in range(count):
-            batch = jax.tree.map(shared, next(iterator))
-            if not compiled:
-                compiled.append(_ahead(step_alone, many, batch, hyper))
-            many, terms = compiled[0](many, batch, hyper)
+            many, terms = compiled(many, jax.tree.map(shared, next(iterator)), hyper)
             metrics.append(terms)
         running[start + count] = iterator
         state = sharding.everywhere(jax.tree.map(first, many), devices)

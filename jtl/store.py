@@ -167,10 +167,8 @@ class Store:
             self._folder.mkdir(parents=True, exist_ok=True)
             if not (self._folder / cache.ABOUT).exists():
                 write_json(self._folder / cache.ABOUT, self._about)
-            with replacing(file) as temporary, temporary.open("wb") as opened:
-                opened.write(content)
-                opened.flush()
-                os.fsync(opened.fileno())  # the rename must not reach the disk before the rows
+            with replacing(file) as temporary:
+                temporary.write_bytes(content)
         except OSError as error:
             self._stop(f"{self._folder}: cannot be written ({error.strerror})")
         except UserError as error:

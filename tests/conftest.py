@@ -27,7 +27,7 @@ import pytest  # noqa: E402 (the same)
 import quick_compiles  # noqa: E402 (the same)
 from jax.sharding import AxisType  # noqa: E402 (the same)
 
-from jtl import page, sharding  # noqa: E402 (the same)
+from jtl import catalogue, page, registry, sharding  # noqa: E402 (the same)
 
 DEVICES = 8
 
@@ -51,6 +51,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Orders the files of tests."""
     longest = [f"test_{name}.py" for name in LONGEST]
     items.sort(key=lambda item: item.path.name not in longest)
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    """The names of :func:`small_runs.register`, in this test alone."""
+    import small_runs
+
+    tables = [*registry.KINDS.values(), catalogue.METHODS]
+    before = [dict(table) for table in tables]
+    small_runs.register()
+    yield
+    for table, names in zip(tables, before, strict=True):
+        for name in set(table) - set(names):
+            del table[name]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -127,8 +127,8 @@ def test_parts_take_less_memory() -> None:
     assert scratch(8) < 0.4 * scratch(1)
 
 
+@pytest.mark.usefixtures("registered")
 def test_batch_norms_that_move_are_refused(tmp_path) -> None:
-    runs.register()
     made = runs.config(tmp_path, accumulate=2)
     made.model.backbone = "random:batch-norm"
     with pytest.raises(

@@ -51,7 +51,6 @@ def vectors(folder: Path) -> ConfigDict:
 
 
 def streamed(folder: Path) -> ConfigDict:
-    runs.register()
     made = runs.picture_config(folder, steps=5, eval_every=2, checkpoint_every=3)
     made.data.source = made.data.source.replace("folder:", "stream:")
     return made
@@ -61,6 +60,7 @@ def streamed(folder: Path) -> ConfigDict:
 WAYS = {"loop": (vectors, 2), "step": (streamed, 1)}
 
 
+@pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize("way", list(WAYS))
 def test_a_run_compiles_each_of_its_programs_once_before_and_after_a_stop(
     way, tmp_path, monkeypatch, compiled

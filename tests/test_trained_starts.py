@@ -7,7 +7,7 @@ import pytest
 import small_runs as runs
 from ml_collections import ConfigDict
 
-from jtl import study, train, workdir
+from jtl import study, train, workdir, workers
 from jtl.configuration import complete
 from jtl.errors import UserError
 from jtl.partition import Rules, walk
@@ -101,6 +101,6 @@ def test_a_study_makes_first_what_its_methods_adapt(folder: Path, tmp_path: Path
         conclude=lambda results: study.Findings("", [], [], []),
         initial={("shot",): ("supervised",)},
     )
-    assert study.run(asked, tmp_path) == 0
+    assert workers.run(asked, tmp_path) == 0
     adapted, base = (tmp_path / "runs" / f"{name}-seed3" for name in ("shot", "supervised"))
     assert f"run:{base}" in workdir.manifest(adapted)["weights"]
