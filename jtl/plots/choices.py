@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from jtl.plots.style import INK, MUTED, TARGET, new_figure, styled, words
+from jtl.plots.style import INK, MUTED, TARGET, new_figure, percent, styled, words
 from jtl.validators import choices
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def validator_choices(
     axes.grid(axis="x")
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.1f} %")
+    axes.xaxis.set_major_formatter(percent)
     axes.set_xlabel("target accuracy")
     best = max(accuracies)
     axes.axvline(best, color=MUTED, linewidth=1)

@@ -12,6 +12,7 @@ from jtl.plots.style import (
     domain_colour,
     label_ends,
     new_figure,
+    percent,
     styled,
     words,
 )
@@ -60,7 +61,7 @@ def _held_out_panel(axes: "Axes", curves: Mapping[str, Sequence[tuple[int, float
         last = f"{words(split)} {100 * values[-1]:.1f} %"
         ends.append((steps[-1], values[-1], last, colour))
     axes.set_ylim(0, 1.02)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    axes.yaxis.set_major_formatter(percent)
     label_ends(axes, ends, gap=0.07)
 
 
@@ -106,7 +107,7 @@ def interpolation_curve(curve: Sequence[Mapping[str, Any]]) -> "Figure":
         ends.append((fractions[-1], value[-1], last, colour))
     axes.set_title("Accuracy on held-out examples")
     axes.set_xlabel("from the start (0) to the end (1) of training")
-    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    axes.yaxis.set_major_formatter(percent)
     label_ends(axes, ends, gap=0.07)
     return figure
 
@@ -139,7 +140,7 @@ def accuracy_by_shots(results: Mapping[str, Mapping[int, Sequence[float]]]) -> "
     axes.minorticks_off()
     axes.set_xlabel("labels a class")
     axes.set_title("Accuracy on held-out target examples")
-    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    axes.yaxis.set_major_formatter(percent)
     label_ends(axes, ends, gap=0.06)
     return figure
 
@@ -169,7 +170,7 @@ def method_comparison(
         axes.grid(axis="x")
         axes.grid(visible=False, axis="y")
         axes.spines["left"].set_visible(False)
-        axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+        axes.xaxis.set_major_formatter(percent)
         axes.set_xlabel(f"{domain} accuracy")
         if baseline in by_method:
             axes.axvline(float(np.mean(by_method[baseline])), color=MUTED, alpha=0.4, zorder=0)

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jtl.metrics import confusion_matrix, ece, reliability
-from jtl.plots.style import FAINT, INK, MUTED, domain_colour, new_figure, shorten, styled, words
+from jtl.plots.style import (
+    FAINT,
+    INK,
+    MUTED,
+    domain_colour,
+    new_figure,
+    percent,
+    shorten,
+    styled,
+    words,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +47,7 @@ def confusion_matrices(splits: Mapping[str, Predicted], classes: Sequence[str]) 
     ]
     panels[0].set_ylabel("label")
     bar = figure.colorbar(images[0], ax=panels, fraction=0.018, pad=0.012)
-    bar.ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    bar.ax.yaxis.set_major_formatter(percent)
     bar.outline.set_visible(False)
     bar.set_label("share of the label's examples", color=MUTED)
     return figure
@@ -119,5 +129,5 @@ def _reliability(
     below.axhline(0, color=FAINT, linewidth=0.8)
     below.set_xticks([0, 0.25, 0.5, 0.75, 1])
     for axes in (above, below):
-        axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-    above.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+        axes.xaxis.set_major_formatter(percent)
+    above.yaxis.set_major_formatter(percent)

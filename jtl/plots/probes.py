@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from jtl.plots.style import MUTED, SERIES, new_figure, styled
+from jtl.plots.style import MUTED, SERIES, new_figure, percent, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,7 +49,7 @@ def probe_curves(curves: Mapping[str, Curve]) -> "Figure":
             axes.axvline(curve.tried[chosen], color=MUTED, linewidth=1)
             axes.scatter(curve.tried[chosen], heights[chosen], s=36, color=SERIES[0])
         column[0].set_title(name)
-        column[1].yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+        column[1].yaxis.set_major_formatter(percent)
         column[1].set_xlabel(curve.axis)
     return figure
 
@@ -68,6 +68,6 @@ def layer_curves(layers: Sequence[str], accuracies: Mapping[str, Sequence[float]
         axes.plot(range(len(layers)), heights, color=color, marker="o", label=name)
     axes.set_xticks(range(len(layers)), layers, rotation=45, ha="right")
     axes.set_ylabel("held-out accuracy")
-    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    axes.yaxis.set_major_formatter(percent)
     axes.legend()
     return figure

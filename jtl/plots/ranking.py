@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from jtl.plots.style import INK, MUTED, SERIES, new_figure, styled, words
+from jtl.plots.style import INK, MUTED, SERIES, new_figure, percent, styled, words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,7 +28,7 @@ def scores_and_accuracy(
     panels = figure.subplots(rows, COLUMNS, sharey=True, squeeze=False)
     for axes, (score, by) in zip(panels.flat, shown.items(), strict=False):
         axes.set_title(words(score))
-        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+        axes.yaxis.set_major_formatter(percent)
         axes.margins(0.15)
         axes.scatter(by.values(), [accuracies[name] for name in by], s=36, color=SERIES[0])
         for name, value in by.items():

@@ -111,6 +111,15 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
+def percent(share: float, _: object) -> str:
+    """What stands beside a line of a grid, whose step may be half a percent.
+
+    >>> percent(0.725, None)
+    '72.5 %'
+    """
+    return f"{round(100 * share, 6):g} %"
+
+
 def shorten(text: str, width: int) -> str:
     """Cuts a text, showing that it was cut.
 
