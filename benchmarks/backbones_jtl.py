@@ -16,7 +16,8 @@ import numpy as np
 import optax
 from turns import seconds, serve
 
-from jtl import losses, runtime
+from jtl import losses
+from jtl.devices import runtime
 from jtl.models import bert, compute, efficientnet_lite, heads, inverted_residual
 from jtl.models.chain import Blocks, chain, classifier
 from jtl.models.families import FAMILIES

@@ -24,9 +24,12 @@ import numpy as np
 from ml_collections import ConfigDict
 from turns import processor
 
-from jtl import execution, lanes, losses, runtime
+from jtl import losses
 from jtl.defaults import defaults
-from jtl.prepare import Run, Shared, prepare
+from jtl.devices import runtime
+from jtl.runs.prepare import Run, Shared, prepare
+from jtl.studies import lanes
+from jtl.training import execution
 from jtl.types import Batch, Labelled, Unlabelled
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "costs.md"

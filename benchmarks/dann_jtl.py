@@ -12,8 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jtl import configuration, execution, prepare, runtime, sharding
+from jtl import configuration
 from jtl.data.batches import stretch_indices
+from jtl.devices import runtime, sharding
+from jtl.runs import prepare
+from jtl.training import execution
 from jtl.types import Batch, Labelled, Params, Preprocess, TrainState, Unlabelled
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "digits_dann.py"

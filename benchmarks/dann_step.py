@@ -28,7 +28,7 @@ import jax
 import numpy as np
 from turns import processor, quartiles
 
-from jtl import sharding
+from jtl.devices import sharding
 
 HERE = Path(__file__).resolve().parent
 CHECKED = 10

@@ -21,14 +21,16 @@ import numpy as np
 from PIL import Image
 from turns import processor, quartiles
 
-from jtl import configuration, execution, runtime, sharding
-from jtl.build import stream
+from jtl import configuration
 from jtl.data.batches import stretch_indices
 from jtl.data.examples import Examples
 from jtl.data.folder import load
 from jtl.data.images import decode
 from jtl.defaults import defaults
-from jtl.prepare import Run, prepare
+from jtl.devices import runtime, sharding
+from jtl.runs.build import stream
+from jtl.runs.prepare import Run, prepare
+from jtl.training import execution
 from jtl.types import Batch, Labelled, Preprocess, TrainState
 
 AHEAD = 8

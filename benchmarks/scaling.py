@@ -245,9 +245,9 @@ def counted(name: str) -> Network:
     import jax
     import numpy as np
 
-    from jtl import build
     from jtl.defaults import defaults
     from jtl.models.chain import chain
+    from jtl.runs import build
 
     config = defaults()
     config.model.backbone = f"random:{name}"
@@ -265,7 +265,7 @@ def indexed(rows: int = 100_000) -> float:
     """Bytes in memory for each row that a store finds."""
     import numpy as np
 
-    from jtl.store import Store
+    from jtl.frozen.store import Store
 
     data = np.zeros((rows, 1), np.float32)
     tracemalloc.start()

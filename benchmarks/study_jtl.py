@@ -14,9 +14,12 @@ import jax
 import numpy as np
 from turns import seconds, serve
 
-from jtl import configuration, execution, lanes, partition, runtime, sharding
+from jtl import configuration, partition
 from jtl.data.batches import stretch_indices
-from jtl.prepare import Run, Shared, prepare
+from jtl.devices import runtime, sharding
+from jtl.runs.prepare import Run, Shared, prepare
+from jtl.studies import lanes
+from jtl.training import execution
 from jtl.types import Batch, Labelled, TrainState, Unlabelled
 
 STRENGTHS = (0.1, 0.3, 1.0, 3.0)

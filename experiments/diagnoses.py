@@ -14,10 +14,10 @@ from ml_collections import ConfigDict
 
 from jtl import plots
 from jtl.configuration import like
-from jtl.log import read_metrics
-from jtl.report import Picture
-from jtl.study import Findings, Key, Results, Study, spread, values
-from jtl.workdir import METRICS
+from jtl.records.log import read_metrics
+from jtl.records.report import Picture
+from jtl.records.workdir import METRICS
+from jtl.studies.study import Findings, Key, Results, Study, spread, values
 
 STEPS, WIDTH = 1000, 256
 """Of adaptation, and of its discriminators: as in uda_benchmark."""

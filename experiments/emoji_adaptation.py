@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from jtl import plots
 from jtl.configuration import like
-from jtl.study import Findings, Key, Results, Study, spread, values
+from jtl.studies.study import Findings, Key, Results, Study, spread, values
 
 METHODS = {
     "source-only": "emoji_source_only",

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from jtl import metrics, plots
 from jtl.configuration import like
-from jtl.study import Findings, Results, Study, spread, values
+from jtl.studies.study import Findings, Results, Study, spread, values
 
 TASKS = {"optdigits": "MNIST to optdigits", "mnist": "optdigits to MNIST"}
 PRETRAINED = {"optdigits": "runs/digits_pretrain", "mnist": "runs/optdigits_pretrain"}

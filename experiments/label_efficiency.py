@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from jtl import plots
 from jtl.configuration import like
-from jtl.study import Findings, Results, Study, spread, values
+from jtl.studies.study import Findings, Results, Study, spread, values
 
 SHOTS = (1, 5, 20)
 PARTITIONS = {

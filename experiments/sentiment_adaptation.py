@@ -14,8 +14,8 @@ from ml_collections import ConfigDict
 
 from jtl import metrics, plots
 from jtl.configuration import like
-from jtl.report import Picture
-from jtl.study import Findings, Results, Study, spread, values
+from jtl.records.report import Picture
+from jtl.studies.study import Findings, Results, Study, spread, values
 
 METHODS = {
     "source-only": "supervised",

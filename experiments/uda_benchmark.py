@@ -14,10 +14,10 @@ from ml_collections import ConfigDict
 from jtl import metrics, plots
 from jtl.catalogue import METHODS
 from jtl.configuration import like
+from jtl.records.report import Picture, Table
 from jtl.registry import VALIDATORS
-from jtl.report import Picture, Table
-from jtl.selection import Summary, select
-from jtl.study import Findings, Results, Study, spread
+from jtl.studies.selection import Summary, select
+from jtl.studies.study import Findings, Results, Study, spread
 from jtl.validators import POOL_VALIDATORS
 
 ByTask = Mapping[str, Mapping[int, float]]

@@ -4,11 +4,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jtl.deployment.trained import load as load
     from jtl.models.torch_module import from_torch as from_torch
-    from jtl.trained import load as load
 
 __version__ = "0.1.0"
-_LATE = {"from_torch": "jtl.models.torch_module", "load": "jtl.trained"}
+_LATE = {"from_torch": "jtl.models.torch_module", "load": "jtl.deployment.trained"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,6 @@
 """``python -m jtl``."""
 
-from jtl.cli import console
+from jtl.shell.cli import console
 
 if __name__ == "__main__":
     console()

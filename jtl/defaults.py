@@ -17,7 +17,8 @@ def defaults() -> ConfigDict:
     config.steps = 1000
     # Examples a step, from each domain, over all devices.
     config.batch_size = 64
-    # In how many parts a batch passes through the model, one after another (`jtl.accumulation`).
+    # In how many parts a batch passes through the model, one after another
+    # (`jtl.training.accumulation`).
     config.accumulate = 1
     config.data = _data()
     config.model = _model()

@@ -69,8 +69,8 @@ AUGMENTATIONS: Mapping[str, str] = {
 }
 """``data.augment``."""
 OPTIMIZERS: Mapping[str, str] = {
-    "sgd": "jtl.optimizers:sgd",
-    "adamw": "jtl.optimizers:adamw",
+    "sgd": "jtl.training.optimizers:sgd",
+    "adamw": "jtl.training.optimizers:adamw",
 }
 """``optimizer.name``."""
 SCHEDULES: Mapping[str, str] = {
@@ -93,7 +93,7 @@ VALIDATORS = (
 )
 """``keep.criterion``: what "best" means among the checkpoints, see :mod:`jtl.validators`."""
 BATCH_NORM = ("separate", "joint", "frozen", "stochastic")
-"""``batch_norm``, see :mod:`jtl.forward`."""
+"""``batch_norm``, see :mod:`jtl.training.forward`."""
 NORMS = ("layer", "batch")
 """``model.norm``: of the bottleneck."""
 POOLINGS = ("", "class", "mean", "both", "attention")

@@ -27,7 +27,9 @@ import pytest  # noqa: E402 (the same)
 import quick_compiles  # noqa: E402 (the same)
 from jax.sharding import AxisType  # noqa: E402 (the same)
 
-from jtl import catalogue, page, registry, sharding  # noqa: E402 (the same)
+from jtl import catalogue, registry  # noqa: E402 (the same)
+from jtl.devices import sharding  # noqa: E402 (the same)
+from jtl.runs import page  # noqa: E402 (the same)
 
 DEVICES = 8
 

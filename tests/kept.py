@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jtl import cache, features, store
+from jtl.frozen import cache, features, store
 
 
 class Kept:

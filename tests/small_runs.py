@@ -15,7 +15,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 from PIL import Image
 
-from jtl import catalogue, registry, workdir
+from jtl import catalogue, registry
 from jtl.data import folder as folder_of_images
 from jtl.data.examples import Examples
 from jtl.defaults import defaults
@@ -23,7 +23,8 @@ from jtl.models.adapter import from_nnx
 from jtl.models.backbone import Backbone
 from jtl.models.chain import Blocks
 from jtl.ranges import FRACTION
-from jtl.study import Findings, Results, Study, spread, values
+from jtl.records import workdir
+from jtl.studies.study import Findings, Results, Study, spread, values
 from jtl.types import Preprocess
 
 FEATURES, CLASSES = 6, 3
@@ -158,7 +159,7 @@ class Process:
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
-    ["jtl.train", "orbax.checkpoint", "grain", "sklearn.manifold", "matplotlib.figure", "toys"]
+    ["jtl.runs.train", "orbax.checkpoint", "grain", "sklearn.manifold", "matplotlib.figure", "toys"]
 )
 
 
@@ -180,7 +181,8 @@ def _command(
     jax.config.update("jax_num_cpu_devices", devices)
     # Each of these programs takes little, and all of them most of a process's time.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    from jtl import cli, page
+    from jtl.runs import page
+    from jtl.shell import cli
 
     if options:
         quick_compiles.install(options)

@@ -11,11 +11,14 @@ import small_runs as runs
 import toys
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jtl import accumulation, losses, prepare, sharding
+from jtl import losses
+from jtl.devices import sharding
 from jtl.errors import UserError
 from jtl.models import digits_convnet, heads
 from jtl.models.chain import classifier
-from jtl.step import Training, make_training
+from jtl.runs import prepare
+from jtl.training import accumulation
+from jtl.training.step import Training, make_training
 from jtl.types import Model, Params, TrainState
 
 pytestmark = pytest.mark.usefixtures("small_programs")

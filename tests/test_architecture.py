@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import graphlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeGuard
@@ -14,110 +15,35 @@ ROOT = Path(__file__).resolve().parents[1]
 # place here.
 LAYERS = (
     ("errors", "types", "ranges"),
-    ("catalogue", "atomic"),
+    ("catalogue", "devices"),
+    ("registry", "losses", "schedules", "partition", "metrics"),
     (
-        "registry",
-        "losses",
-        "schedules",
-        "partition",
-        "metrics",
-        "sharding",
-        "log",
-        "memory",
-        "manifest",
-        "cluster",
-        "cache",
-    ),
-    (
+        "records",
         "transferability",
         "relationship",
         "attention",
         "validators",
         "checkpoint",
-        "runtime",
-        "interrupt",
-        "inference",
-        "store",
-        "workdir",
-        "attempts",
-        "execution",
         "probing",
     ),
-    (
-        "models",
-        "data",
-        "accumulation",
-        "forward",
-        "optimizers",
-        "selection",
-        "plots",
-        "report",
-        "status",
-    ),
-    ("methods", "step", "features", "evaluate"),
-    ("monitor", "network", "interpolation", "card", "fits"),
-    ("trained", "layers"),
-    ("answers", "export"),
-    ("overrides", "defaults"),
-    ("checks",),
+    ("models", "data", "plots"),
+    ("methods", "frozen"),
+    ("training",),
+    ("deployment",),
+    ("defaults",),
     ("configuration",),
-    ("build", "probes"),
-    ("prepare",),
-    ("pool", "page", "probed"),
-    ("conclude",),
-    ("train", "lanes"),
-    ("chunk", "study", "processes"),
-    ("plan",),
-    ("claims",),
-    ("worker", "on_ray"),
-    ("workers",),
-    ("ranking",),
-    ("commands",),
-    ("arguments",),
-    ("cli",),
+    ("runs",),
+    ("probes", "studies"),
+    ("shell",),
     ("__init__", "__main__"),
 )
 LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
 
-# The only modules that know what a config is; everything else takes keywords.
-READ_CONFIGS = {
-    "overrides",
-    "defaults",
-    "checks",
-    "configuration",
-    "probes",
-    "build",
-    "prepare",
-    "lanes",
-    "train",
-    "study",
-    "plan",
-    "workers",
-    "ranking",
-    "commands",
-    "arguments",
-    "cli",
-}
+# The only packages that know what a config is; everything else takes keywords.
+READ_CONFIGS = {"defaults", "configuration", "runs", "probes", "studies", "shell"}
 
-# Needs no JAX, so that a mistake in a config is reported at once.
-LIGHT = (
-    "errors",
-    "ranges",
-    "cache",
-    "catalogue",
-    "cluster",
-    "registry",
-    "overrides",
-    "defaults",
-    "checks",
-    "configuration",
-    "probes",
-    "commands",
-    "arguments",
-    "cli",
-    "__init__",
-    "__main__",
-)
+# Reads a command line and a config, and needs no JAX, so that a mistake is reported at once.
+LIGHT = ("jtl.__main__", "jtl.shell.cli", "jtl.configuration", "jtl.probes.compared")
 
 MODULES = sorted((ROOT / "jtl").rglob("*.py"))
 SOURCES = [
@@ -127,9 +53,17 @@ SOURCES = [
 ]
 
 
-def unit(path: Path) -> str:
-    """The module or package of jtl that a file belongs to."""
-    return path.relative_to(ROOT / "jtl").with_suffix("").parts[0]
+def module(path: Path) -> str:
+    """The name that a file is imported by."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+FILES = {module(path): path for path in MODULES}
+
+
+def unit(name: str) -> str:
+    """The package of jtl that a module belongs to, or the module itself."""
+    return name.split(".")[1] if name != "jtl" else "__init__"
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
@@ -139,17 +73,16 @@ def imports(tree: ast.AST) -> Iterator[str]:
             continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module == "jtl":
-            yield from (f"jtl.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield node.module or ""
+            inside = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in FILES else node.module or "" for name in inside)
         else:
             yield from imports(node)
 
 
-def imported_units(path: Path) -> set[str]:
-    names = {name for name in imports(parsed(path)) if name.startswith("jtl.")}
-    return {name.split(".")[1] for name in names}
+def imported(path: Path) -> set[str]:
+    """Of jtl's modules."""
+    return {name for name in imports(parsed(path)) if name in FILES and name != "jtl"}
 
 
 @functools.cache
@@ -159,31 +92,47 @@ def parsed(path: Path) -> ast.Module:
 
 def test_imports_point_upward() -> None:
     wrong = [
-        f"{path.relative_to(ROOT)} imports {other}"
-        for path in MODULES
-        for other in imported_units(path) - {unit(path)}
-        if LEVEL.get(other, 99) >= LEVEL.get(unit(path), -1)
+        f"{name} imports {other}"
+        for name, path in FILES.items()
+        for other in imported(path)
+        if unit(other) != unit(name) and LEVEL.get(unit(other), 99) >= LEVEL.get(unit(name), -1)
     ]
     assert not wrong
 
 
-def test_every_layer_names_modules_that_exist() -> None:
-    assert set(LEVEL) == {unit(path) for path in MODULES}
+def test_no_module_imports_itself_through_others() -> None:
+    order = graphlib.TopologicalSorter({name: imported(path) for name, path in FILES.items()})
+    assert set(order.static_order()) >= set(FILES)  # a circle raises
 
 
-def test_only_the_outer_modules_know_a_config() -> None:
-    config = {"jtl.overrides", "jtl.defaults", "jtl.checks", "jtl.configuration", "ml_collections"}
-    know = {unit(path) for path in MODULES if config & set(imports(parsed(path)))}
+def test_every_layer_names_packages_and_modules_that_exist() -> None:
+    assert set(LEVEL) == {unit(name) for name in FILES}
+
+
+def test_only_the_outer_packages_know_a_config() -> None:
+    config = ("jtl.defaults", "jtl.configuration", "ml_collections")
+    know = {
+        unit(name)
+        for name, path in FILES.items()
+        if any(other.startswith(config) for other in imports(parsed(path)))
+    }
     assert know <= READ_CONFIGS
 
 
 @pytest.mark.parametrize("name", LIGHT)
 def test_what_reads_the_command_line_imports_no_jax(name: str) -> None:
-    body = parsed(ROOT / "jtl" / f"{name}.py").body
-    # What cli imports inside a function comes after every check.
-    outside = [node for node in body if not isinstance(node, ast.FunctionDef)]
-    heavy = {"jax", "numpy", "flax", "optax", "jtl.types", "jtl.train", "jtl.study", "jtl.build"}
-    assert not heavy & set(imports(ast.Module(outside, [])))
+    heavy = {"jax", "numpy", "flax", "optax"}
+    seen, found = set(), {name}
+    while found - seen:
+        other = (found - seen).pop()
+        seen.add(other)
+        # What is imported inside a function comes after every check.
+        body = [node for node in parsed(FILES[other]).body if not isinstance(node, ast.FunctionDef)]
+        named = set(imports(ast.Module(body, [])))
+        assert not heavy & named, other
+        packages = {each.rsplit(".", depth)[0] for each in named for depth in range(1, 4)}
+        found |= (named | packages) & set(FILES)
+    assert len(seen) > 1
 
 
 def test_files_are_short() -> None:

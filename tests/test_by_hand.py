@@ -8,12 +8,13 @@ import jax
 import pytest
 from test_runtime import alone, joined, started_by
 
-from jtl import cli, cluster, runtime
+from jtl.devices import cluster, runtime
 from jtl.errors import UserError
+from jtl.shell import cli
 
 __all__ = ["alone", "joined"]
 
-GIVES_UP = "from jtl import runtime; runtime.PATIENCE = 1; runtime.start()"
+GIVES_UP = "from jtl.devices import runtime; runtime.PATIENCE = 1; runtime.start()"
 
 
 def told(monkeypatch: pytest.MonkeyPatch, *values: str | None) -> None:

@@ -13,10 +13,13 @@ from ml_collections import ConfigDict
 from PIL import Image
 from test_resume import Job
 
-from jtl import cache, cli, configuration, prepare, train
+from jtl import configuration
 from jtl.errors import UserError
-from jtl.network import Network
-from jtl.store import Rows
+from jtl.frozen import cache
+from jtl.frozen.store import Rows
+from jtl.runs import prepare, train
+from jtl.shell import cli
+from jtl.training.network import Network
 
 pytestmark = pytest.mark.usefixtures("one_device", "without_pictures")
 
@@ -121,7 +124,8 @@ import os
 from pathlib import Path
 
 import jax
-from jtl import features, prepare, store
+from jtl.frozen import features, store
+from jtl.runs import prepare
 
 def note(kind, text):
     name = f"{{kind}}-{{jax.process_index()}}-{{jax.process_count()}}"

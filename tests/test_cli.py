@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from jtl import cli, configuration, workdir
+from jtl import configuration
 from jtl.defaults import defaults
 from jtl.errors import UserError
+from jtl.records import workdir
+from jtl.shell import cli
 
 GOOD = """
 from jtl.defaults import defaults
@@ -199,8 +201,8 @@ ARGUMENTS = {
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder with a config.py in it, as the current one; nothing can be trained."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "jtl.train", None)
-    monkeypatch.delattr("jtl.train", raising=False)
+    monkeypatch.setitem(sys.modules, "jtl.runs.train", None)
+    monkeypatch.delattr("jtl.runs.train", raising=False)
     (tmp_path / "config.py").write_text(GOOD)
     (tmp_path / "plain.py").write_text(PLAIN)
     (tmp_path / "needs.py").write_text(GOOD.replace(' = "x"', ""))
@@ -328,7 +330,7 @@ def test_a_mistake_in_the_file_name_is_one_line(
 def test_what_is_no_function_or_no_study_is_one_line(
     text: str, expected: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sys.modules.pop("jtl.train")  # a study is asked for what it is by what runs it
+    sys.modules.pop("jtl.runs.train")  # a study is asked for what it is by what runs it
     (here / "odd.py").write_text(text)
     assert expected in error_of(capsys, "odd.py")
 
@@ -361,7 +363,7 @@ def test_a_key_set_twice_is_an_error(here: Path, capsys: pytest.CaptureFixture[s
 
 def test_mistakes_are_reported_without_starting_jax(here: Path) -> None:
     code = (
-        "import sys; from jtl import cli; sys.modules['jtl.train'] = None;"
+        "import sys; from jtl.shell import cli; sys.modules['jtl.runs.train'] = None;"
         "codes = {cli.main(['config.py', setting]) for setting in sys.argv[1:]};"
         "print([*codes, 'jax' in sys.modules, 'numpy' in sys.modules])"
     )
@@ -381,10 +383,10 @@ def test_a_good_config_is_trained_in_the_folder_of_its_name(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     called = []
-    train = type(sys)("jtl.train")
+    train = type(sys)("jtl.runs.train")
     train.run = lambda config, workdir: called.append((config, workdir)) or 7
-    monkeypatch.setitem(sys.modules, "jtl.train", train)
-    monkeypatch.setattr("jtl.train", train, raising=False)
+    monkeypatch.setitem(sys.modules, "jtl.runs.train", train)
+    monkeypatch.setattr("jtl.runs.train", train, raising=False)
 
     assert cli.main(["config.py:a/b", "--config.steps=3"]) == 7
     assert cli.main(["plain.py", "--workdir", "elsewhere"]) == 7
@@ -399,10 +401,10 @@ def test_a_search_for_nans_is_switched_on_for_this_run(
     import jax
 
     seen = []
-    train = type(sys)("jtl.train")
+    train = type(sys)("jtl.runs.train")
     train.run = lambda *given: seen.append(jax.config.values["jax_debug_nans"]) or 0
-    monkeypatch.setitem(sys.modules, "jtl.train", train)
-    monkeypatch.setattr("jtl.train", train, raising=False)
+    monkeypatch.setitem(sys.modules, "jtl.runs.train", train)
+    monkeypatch.setattr("jtl.runs.train", train, raising=False)
     try:
         assert cli.main(["config.py"]) == cli.main(["config.py", "--debug_nans"]) == 0
     finally:
@@ -416,10 +418,10 @@ def test_a_study_is_run_in_the_folder_of_its_name(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     called = []
-    workers = type(sys)("jtl.workers")
+    workers = type(sys)("jtl.studies.workers")
     workers.run = lambda *given, **who: called.append((*given, tuple(who.values()))) or 0
-    monkeypatch.setitem(sys.modules, "jtl.workers", workers)
-    monkeypatch.setattr("jtl.workers", workers, raising=False)
+    monkeypatch.setitem(sys.modules, "jtl.studies.workers", workers)
+    monkeypatch.setattr("jtl.studies.workers", workers, raising=False)
     (here / "question.py").write_text("def study(seeds: int = 3):\n    return seeds\n")
 
     assert cli.main(["question.py"]) == 0
@@ -470,7 +472,7 @@ def test_the_module_runs_as_a_command() -> None:
 def test_what_breaks_one_process_of_a_job_ends_it_without_a_farewell(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jtl import runtime
+    from jtl.devices import runtime
 
     def broken(*arguments: object) -> None:
         raise failures[-1]
@@ -514,7 +516,7 @@ def test_a_signal_outside_training_is_one_line_even_where_exceptions_are_swallow
 
 def test_a_signal_removes_what_is_half_written(here: Path) -> None:
     (here / "writes.py").write_text(
-        "import os, signal\nfrom pathlib import Path\nfrom jtl.atomic import replacing\n"
+        "import os, signal\nfrom pathlib import Path\nfrom jtl.records.atomic import replacing\n"
         "with replacing(Path('a.csv')) as file, replacing(Path('b'), folder=True):\n"
         "    file.write_text('half')\n"
         "    assert sum(path.name.endswith('.tmp') for path in Path().iterdir()) == 2\n"

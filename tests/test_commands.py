@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from jtl import cli, commands, registry
+from jtl import registry
+from jtl.shell import cli, commands
 
 # The words of a command, and what the message has to name.
 MISTAKES = {
@@ -89,7 +90,7 @@ def test_a_mistake_is_one_line(case: str, here: Path, capsys: pytest.CaptureFixt
 
 def test_mistakes_are_reported_without_starting_jax(here: Path) -> None:
     code = (
-        "import sys; from jtl import cli;"
+        "import sys; from jtl.shell import cli;"
         "codes = {cli.main(words.split()) for words in sys.argv[1:]};"
         "print([*codes, 'jax' in sys.modules, 'numpy' in sys.modules])"
     )

@@ -12,7 +12,8 @@ import small_runs as runs
 import test_execution as steps
 from ml_collections import ConfigDict
 
-from jtl import runtime, train
+from jtl.devices import runtime
+from jtl.runs import train
 
 pytestmark = pytest.mark.usefixtures("one_device", "without_pictures")
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jtl import conclude, page
 from jtl.data.examples import Examples
-from jtl.evaluate import Predictions
+from jtl.runs import conclude, page
+from jtl.training.evaluate import Predictions
 
 CLASSES = ("Smileys & Emotion", "cat, dog")
 NAMES = np.array(["a,b.png", 'quoted ".png', "line\nbreak.png"])

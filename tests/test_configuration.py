@@ -12,7 +12,8 @@ import pytest
 import small_sentences
 from ml_collections import ConfigDict
 
-from jtl import catalogue, checks, configuration, overrides, registry
+from jtl import catalogue, configuration, registry
+from jtl.configuration import checks, overrides
 from jtl.data import embedded
 from jtl.defaults import defaults
 from jtl.errors import UserError
@@ -277,7 +278,7 @@ def test_another_method_comes_with_its_own_settings(file: str) -> None:
 def test_importing_and_checking_starts_neither_jax_nor_numpy(file: str) -> None:
     code = (
         "import sys, time; start = time.perf_counter();"
-        "from jtl import cli, configuration;"
+        "from jtl import configuration; from jtl.shell import cli;"
         "configuration.load(sys.argv[1]); took = time.perf_counter() - start;"
         "print(({'jax', 'numpy'} & set(sys.modules), took))"
     )

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import toys
 
-from jtl import execution, losses, runtime, sharding
-from jtl.step import make_training
+from jtl import losses
+from jtl.devices import runtime, sharding
+from jtl.training import execution
+from jtl.training.step import make_training
 from jtl.types import (
     Batch,
     Labelled,

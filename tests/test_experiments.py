@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from jtl import checks, configuration
+from jtl import configuration
 from jtl.catalogue import METHODS
+from jtl.configuration import checks
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 BASELINES = {"supervised", "target_supervised"}

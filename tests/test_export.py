@@ -15,12 +15,14 @@ import pytest
 import small_runs as runs
 
 import jtl
-from jtl import cli, export, train
-from jtl.card import card
+from jtl.deployment import export
+from jtl.deployment.card import card
 from jtl.errors import UserError
 from jtl.models import bert, families, heads, saved
 from jtl.models.chain import chain, prefixed
 from jtl.models.zoo import vectors
+from jtl.runs import train
+from jtl.shell import cli
 from jtl.types import Tokenization
 
 pytestmark = pytest.mark.usefixtures("one_device", "without_pictures")
@@ -35,7 +37,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = runs.picture_config(folder, steps=2, eval_every=2, checkpoint_every=2)
     made.model.lora.rank = 1
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jtl.page.pictures", lambda *_: ())
+        patch.setattr("jtl.runs.page.pictures", lambda *_: ())
         assert train.run(made, folder / "a_run") == 0
     return folder / "a_run"
 

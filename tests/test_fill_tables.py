@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from jtl import configuration, probes
+from jtl import configuration
+from jtl.probes import compared
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -115,7 +116,7 @@ def test_every_marker_of_the_readme_names_what_a_config_or_study_writes(
     }
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     ranked = re.findall(r"launch\.sh rank (\S+)", readme)
-    names |= {f"rank-{probes.folder_name(data)}" for data in ranked}
+    names |= {f"rank-{compared.folder_name(data)}" for data in ranked}
     places = [match[2].split("; ") for match in tool["PLACE"].findall(readme)]
     assert places
     for name, *_ in places:

@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 
 from jtl import configuration
 from jtl.partition import merge, walk
-from jtl.prepare import prepare
-from jtl.step import repartition
+from jtl.runs.prepare import prepare
+from jtl.training.step import repartition
 from jtl.types import Batch, Labelled, Params
 
 pytestmark = pytest.mark.usefixtures("one_device", "without_pictures")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import toys
 
-from jtl import forward, partition
+from jtl import partition
+from jtl.training import forward
 from jtl.types import Params, TrainState
 
 MOMENTUM, EPSILON = 0.9, 1e-5

@@ -10,10 +10,10 @@ import optax
 import pytest
 import toys
 
-from jtl import optimizers
 from jtl.errors import UserError
 from jtl.models.chain import chain, classifier
-from jtl.step import make_training, repartition
+from jtl.training import optimizers
+from jtl.training.step import make_training, repartition
 from jtl.types import Batch, Labelled, Params, TrainState, Unlabelled
 
 WIDE = 64

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jtl.inference import LENGTHS, in_batches
+from jtl.devices.inference import LENGTHS, in_batches
 
 PADDING = 9
 

@@ -10,14 +10,18 @@ import pytest
 import small_runs
 import toys
 
-from jtl import checks, conclude, configuration, evaluate, metrics, train, workdir
+from jtl import configuration, metrics
+from jtl.configuration import checks
 from jtl.errors import UserError
-from jtl.interpolation import between
 from jtl.methods.supervised import supervised
 from jtl.models import lora
 from jtl.models.chain import classifier
 from jtl.partition import merge
-from jtl.prepare import Run, prepare
+from jtl.records import workdir
+from jtl.runs import conclude, train
+from jtl.runs.prepare import Run, prepare
+from jtl.training import evaluate
+from jtl.training.interpolation import between
 from jtl.types import TrainState
 
 pytestmark = pytest.mark.usefixtures("one_device")

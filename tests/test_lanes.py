@@ -11,12 +11,16 @@ import pytest
 import small_runs as runs
 from ml_collections import ConfigDict
 
-from jtl import chunk, conclude, evaluate, lanes, memory, sharding, train, workdir
 from jtl.configuration import complete
-from jtl.lanes import SHARE_OF_MEMORY, Program
-from jtl.log import read_metrics
-from jtl.pool import pool
-from jtl.prepare import Run, Shared, prepare
+from jtl.devices import memory, sharding
+from jtl.records import workdir
+from jtl.records.log import read_metrics
+from jtl.runs import conclude, train
+from jtl.runs.prepare import Run, Shared, prepare
+from jtl.studies import chunk, lanes
+from jtl.studies.lanes import SHARE_OF_MEMORY, Program
+from jtl.studies.pool import pool
+from jtl.training import evaluate
 
 pytestmark = pytest.mark.usefixtures("one_device", "without_pictures")
 

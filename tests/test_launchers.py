@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jtl import cluster
+from jtl.devices import cluster
 
 SCRIPTS = ("by_hand", "mpirun", "srun", "tpu_pod")
 WORDS = ["configs/a b.py:x", "--config.partition=(('.*', 'train'),)", "--workdir", "runs/a"]
@@ -26,7 +26,7 @@ MEETS = """#!/bin/bash
 printf '%s\\n' "$@" >>"$NOTED.$JTL_PROCESS"
 exec {python} -c '
 import sys
-from jtl import runtime
+from jtl.devices import runtime
 runtime.PATIENCE = 60
 runtime.start()
 import jax

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jtl import log
 from jtl.errors import UserError
-from jtl.log import MetricsLog, Progress, final_table, read_metrics
+from jtl.records import log
+from jtl.records.log import MetricsLog, Progress, final_table, read_metrics
 
 
 def record(step: int, split: str = "train", **values: float) -> dict:
@@ -78,7 +78,7 @@ def test_a_file_that_ends_in_zeros_is_mended(tmp_path: Path) -> None:
 def test_a_killed_writer_loses_no_record(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     program = f"""
-        from jtl.log import MetricsLog
+        from jtl.records.log import MetricsLog
         log = MetricsLog({str(path)!r})
         for step in range(10**9):
             log.write(step, "train", {{"loss": step}})

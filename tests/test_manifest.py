@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jtl.manifest import git_state, manifest, write_json
+from jtl.records.manifest import git_state, manifest, write_json
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jtl import memory
+from jtl.devices import memory
 
 
 class Device:

@@ -6,8 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from jtl import optimizers, partition
+from jtl import partition
 from jtl.errors import UserError
+from jtl.training import optimizers
 from jtl.types import Array, Params, Phase
 
 HYPER = {"learning_rate": jnp.float32(0.5), "weight_decay": jnp.float32(0.0)}

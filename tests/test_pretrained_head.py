@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from jtl import build, configuration
+from jtl import configuration
 from jtl.defaults import defaults
 from jtl.errors import UserError
 from jtl.models import efficientnet_lite, heads, saved
 from jtl.models.chain import chain
 from jtl.models.digits_convnet import backbone as digits
-from jtl.prepare import prepare
 from jtl.relationship import direct
+from jtl.runs import build
+from jtl.runs.prepare import prepare
 
 pytestmark = pytest.mark.usefixtures("one_device", "without_pictures")
 

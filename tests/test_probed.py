@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import small_sentences
 
-from jtl import cli, fits, probed, probes, probing, workdir
+from jtl import probing
 from jtl.errors import UserError
 from jtl.models.chain import chain
-from jtl.prepare import prepare
+from jtl.probes import compared, fits, probed
+from jtl.records import workdir
+from jtl.runs.prepare import prepare
+from jtl.shell import cli
 
 pytestmark = pytest.mark.usefixtures("one_device", "without_pictures")
 
@@ -62,7 +65,7 @@ def test_the_strength_is_chosen_without_a_test_example(
 ) -> None:
     monkeypatch.setattr(fits, "STRENGTHS", np.array([1.0, 1e-2]))
     settings = (*SETTINGS, "data.per_class=8")
-    (config,) = probes.fitted(data[0], [BACKBONE], settings).values()
+    (config,) = compared.fitted(data[0], [BACKBONE], settings).values()
     prepared = prepare(config, tmp_path)
 
     def fit() -> dict[str, fits.Probe]:
@@ -89,7 +92,7 @@ def test_every_layer_is_probed_on_the_mean_over_its_places(
     data: tuple[str, str], tmp_path: Path
 ) -> None:
     settings = (*SETTINGS, "data.per_class=4", f"data.target={data[1]}", "probe.layers=all")
-    (config,) = probes.fitted(data[0], [BACKBONE], settings).values()
+    (config,) = compared.fitted(data[0], [BACKBONE], settings).values()
     prepared = prepare(config, tmp_path)
     found = list(probed.feature_sets(prepared))
     assert [each.layer for each in found] == ["stage1", "stage2", ""]
@@ -109,7 +112,7 @@ def test_tokens_of_each_layer_are_pooled_in_every_way_that_is_asked_for(tmp_path
     table = small_sentences.reviews(tmp_path / "films.csv", about="film")
     settings = ["data.text_column=review", "data.label_column=said"]
     settings += ["probe.layers=layer1,layer2", "probe.poolings=class,mean"]
-    (config,) = probes.fitted(f"csv:{table}", [f"file:{encoder}"], settings).values()
+    (config,) = compared.fitted(f"csv:{table}", [f"file:{encoder}"], settings).values()
     prepared = prepare(config, tmp_path)
     found = {each.layer: each for each in probed.feature_sets(prepared)}
     assert list(found) == ["layer1, class", "layer1, mean", "layer2, class", "layer2, mean", ""]
@@ -127,7 +130,7 @@ def test_tokens_of_each_layer_are_pooled_in_every_way_that_is_asked_for(tmp_path
 
 def test_a_layer_that_is_none_is_one_line(data: tuple[str, str], tmp_path: Path) -> None:
     settings = (*SETTINGS, "probe.layers=stage9")
-    (config,) = probes.fitted(data[0], [BACKBONE], settings).values()
+    (config,) = compared.fitted(data[0], [BACKBONE], settings).values()
     with pytest.raises(UserError, match="no block stage9; did you mean stage"):
         next(probed.feature_sets(prepare(config, tmp_path)))
 
@@ -173,4 +176,4 @@ def test_what_cannot_be_probed_is_one_line(
     backbones: tuple[str, ...], settings: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        probes.fitted("embedded:mnist", backbones, settings)
+        compared.fitted("embedded:mnist", backbones, settings)

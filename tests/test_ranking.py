@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 import scipy.special
 
-from jtl import cli, probes, ranking, transferability, workdir
+from jtl import transferability
 from jtl.errors import UserError
 from jtl.models import heads, saved
 from jtl.models.chain import chain
 from jtl.models.digits_convnet import backbone as digits
-from jtl.prepare import prepare
+from jtl.probes import compared
+from jtl.records import workdir
+from jtl.runs.prepare import prepare
+from jtl.shell import cli
+from jtl.studies import ranking
 
 pytestmark = pytest.mark.usefixtures("one_device", "without_pictures")
 
@@ -73,7 +77,7 @@ def test_scores_read_the_training_examples_alone_through_the_backbone_and_its_ol
     place: Path, tmp_path: Path
 ) -> None:
     data, left, _ = names(place)
-    config = probes.probes(data, names(place)[1:], SETTINGS)[probes.folder_name(left)]
+    config = compared.trained(data, names(place)[1:], SETTINGS)[compared.folder_name(left)]
     run = prepare(config, tmp_path)
     found = ranking.transferability_of(run)
 
@@ -120,7 +124,7 @@ def test_what_cannot_be_ranked_is_one_line(
     backbones: tuple[str, ...], settings: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        probes.probes("embedded:mnist", backbones, settings)
+        compared.trained("embedded:mnist", backbones, settings)
 
 
 @pytest.mark.parametrize("words", [["rank"], ["rank", "embedded:mnist"]])

@@ -19,12 +19,14 @@ import test_architecture
 import toys
 from PIL import Image
 
-from jtl import catalogue, checks, configuration, overrides, probes, registry
+from jtl import catalogue, configuration, registry
+from jtl.configuration import checks, overrides
 from jtl.data import embedded
 from jtl.data.splits import split_domains
 from jtl.defaults import defaults
 from jtl.models import digits_convnet, heads, saved
 from jtl.models.chain import chain, prefixed
+from jtl.probes import compared
 from jtl.ranges import NATURAL
 from jtl.types import Method, Preprocess
 
@@ -173,7 +175,7 @@ def test_every_setting_that_is_named_exists(name: str) -> None:
     for key, value in settings:
         if key.partition(".")[0] != "method" or key == "method.name":
             config = defaults()
-            config.probe = probes.section()
+            config.probe = compared.section()
             overrides.apply(config, [f"{key}={value}"])
 
 

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from jtl.metrics import METRICS
-from jtl.report import flatten, verdict, write_report, write_study_report
+from jtl.records.report import flatten, verdict, write_report, write_study_report
 
 HOSTILE = '<script>alert("x")</script> & "q" \'s\''
 

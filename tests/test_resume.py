@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import small_runs as runs
 
-from jtl import configuration, train, workdir
-from jtl.log import read_metrics
+from jtl import configuration
+from jtl.records import workdir
+from jtl.records.log import read_metrics
+from jtl.runs import train
 
 STEPS, EVERY = 120, 10
 

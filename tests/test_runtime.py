@@ -8,13 +8,13 @@ import jax
 import numpy as np
 import pytest
 
-from jtl import cluster, runtime
+from jtl.devices import cluster, runtime
 from jtl.errors import UserError
 
 FAULTS = """
 import resource
 import numpy as np
-from jtl import runtime
+from jtl.devices import runtime
 
 if {tuned}:
     runtime.keep_freed_memory()

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from jtl.errors import UserError
-from jtl.selection import scores, select
+from jtl.records.workdir import TARGET_PROBABILITIES
+from jtl.studies.selection import scores, select
 from jtl.validators import POOL_VALIDATORS
-from jtl.workdir import TARGET_PROBABILITIES
 
 SURE, UNSURE = np.array([[0.9, 0.1], [0.1, 0.9]]), np.array([[0.4, 0.6], [0.6, 0.4]])
 

@@ -11,12 +11,15 @@ import small_runs as runs
 import small_sentences
 from ml_collections import ConfigDict
 
-from jtl import evaluate, features, train, workdir
 from jtl.configuration import complete
 from jtl.defaults import defaults
 from jtl.errors import UserError
-from jtl.log import read_metrics
-from jtl.prepare import prepare
+from jtl.frozen import features
+from jtl.records import workdir
+from jtl.records.log import read_metrics
+from jtl.runs import train
+from jtl.runs.prepare import prepare
+from jtl.training import evaluate
 
 pytestmark = pytest.mark.usefixtures("one_device", "without_pictures")
 
@@ -52,7 +55,7 @@ def trained(made: ConfigDict, folder: Path) -> dict:
 @pytest.fixture(scope="module")
 def probed(place: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jtl.page.pictures", lambda *_: ())
+        patch.setattr("jtl.runs.page.pictures", lambda *_: ())
         trained(config(place), place / "probe")
     return place / "probe"
 

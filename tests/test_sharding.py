@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jtl import sharding
+from jtl.devices import sharding
 from jtl.errors import UserError
 
 

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 import jtl
-from jtl import export, train
 from jtl.configuration import complete
 from jtl.data import arrays
 from jtl.defaults import defaults
+from jtl.deployment import export
 from jtl.errors import UserError
 from jtl.models import families, saved
 from jtl.models.chain import chain
+from jtl.runs import train
 from jtl.types import Sound
 
 pytestmark = pytest.mark.usefixtures("one_device", "without_pictures")

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from jtl import attempts, cli, status, workdir
+from jtl.records import workdir
+from jtl.shell import cli
+from jtl.studies import attempts, status
 
 NAMES = ("dann-seed0", "dann-seed1", "mcd-seed0", "mcd-seed1", "mcc-seed0")
 

@@ -8,7 +8,7 @@ import pytest
 import toys
 
 from jtl import losses
-from jtl.step import make_training
+from jtl.training.step import make_training
 from jtl.types import (
     Method,
     Model,

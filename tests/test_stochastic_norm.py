@@ -9,10 +9,11 @@ import small_runs
 import toys
 from flax import nnx
 
-from jtl import build, forward
 from jtl.errors import UserError
 from jtl.models.adapter import from_nnx
-from jtl.prepare import prepare
+from jtl.runs import build
+from jtl.runs.prepare import prepare
+from jtl.training import forward
 from jtl.types import Batch, Labelled, Params, Train, TrainState
 
 CHANNELS = 2000

@@ -17,10 +17,11 @@ import toys
 from kept import Kept
 from safetensors.numpy import save_file
 
-from jtl import cache, features, sharding, store
 from jtl.data.examples import Examples
+from jtl.devices import sharding
 from jtl.errors import UserError
-from jtl.features import Prefix, below
+from jtl.frozen import cache, features, store
+from jtl.frozen.features import Prefix, below
 from jtl.models.chain import chain
 
 pytestmark = pytest.mark.usefixtures("one_device")
@@ -170,7 +171,7 @@ def test_images_that_are_not_in_memory_are_known_by_their_files(
 # --- kills, other writers, damage -----------------------------------------------------------------
 
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["jtl.features", "toys", "quick_compiles"])
+_PROCESSES.set_forkserver_preload(["jtl.frozen.features", "toys", "quick_compiles"])
 
 
 def started(function: Any, *arguments: Any) -> Any:

@@ -11,9 +11,11 @@ import jax
 import pytest
 import small_runs as runs
 
-from jtl import study as studies
-from jtl import train, workdir, worker, workers
 from jtl.errors import UserError
+from jtl.records import workdir
+from jtl.runs import train
+from jtl.studies import study as studies
+from jtl.studies import worker, workers
 
 pytestmark = pytest.mark.usefixtures("one_device", "without_pictures")
 

@@ -8,11 +8,12 @@ import pytest
 import small_sentences
 
 import jtl
-from jtl import cli, trained
 from jtl.data.texts import tokens
+from jtl.deployment import trained
 from jtl.errors import UserError
 from jtl.models import bert, families, heads, saved
 from jtl.models.chain import chain, prefixed
+from jtl.shell import cli
 
 
 @pytest.fixture

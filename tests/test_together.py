@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from jtl import runtime
+from jtl.devices import runtime
 from jtl.errors import UserError
 
 Body = Callable[[], object]

@@ -15,10 +15,13 @@ import numpy as np
 import pytest
 import small_runs as runs
 
-from jtl import execution, page, prepare, runtime, sharding, train, workdir
 from jtl.data import folder
+from jtl.devices import runtime, sharding
 from jtl.errors import UserError
-from jtl.log import read_metrics
+from jtl.records import workdir
+from jtl.records.log import read_metrics
+from jtl.runs import page, prepare, train
+from jtl.training import execution
 
 pytestmark = pytest.mark.usefixtures("one_device", "without_pictures")
 

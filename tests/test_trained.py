@@ -16,13 +16,16 @@ import small_runs as runs
 from PIL import Image
 
 import jtl
-from jtl import cli, registry, train, workdir
+from jtl import registry
 from jtl.data import inputs
 from jtl.data.inputs import Taken
+from jtl.deployment.trained import Trained
 from jtl.errors import UserError
 from jtl.models import saved
 from jtl.models.chain import chain
-from jtl.trained import Trained
+from jtl.records import workdir
+from jtl.runs import train
+from jtl.shell import cli
 
 pytestmark = pytest.mark.usefixtures("one_device", "without_pictures")
 
@@ -34,7 +37,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def finished(config, folder: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jtl.page.pictures", lambda *_: ())
+        patch.setattr("jtl.runs.page.pictures", lambda *_: ())
         assert train.run(config, folder) == 0
     return folder
 

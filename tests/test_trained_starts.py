@@ -7,11 +7,13 @@ import pytest
 import small_runs as runs
 from ml_collections import ConfigDict
 
-from jtl import study, train, workdir, workers
 from jtl.configuration import complete
 from jtl.errors import UserError
 from jtl.partition import Rules, walk
-from jtl.prepare import Shared, prepare
+from jtl.records import workdir
+from jtl.runs import train
+from jtl.runs.prepare import Shared, prepare
+from jtl.studies import study, workers
 
 pytestmark = pytest.mark.usefixtures("one_device", "without_pictures")
 

@@ -14,10 +14,13 @@ from pathlib import Path
 import pytest
 import small_runs as runs
 
-from jtl import attempts, chunk, memory, plan, processes, status, train, workdir, worker, workers
-from jtl import study as studies
-from jtl.claims import Queue, Share
+from jtl.devices import memory
 from jtl.errors import UserError
+from jtl.records import workdir
+from jtl.runs import train
+from jtl.studies import attempts, chunk, plan, processes, status, worker, workers
+from jtl.studies import study as studies
+from jtl.studies.claims import Queue, Share
 
 pytestmark = pytest.mark.usefixtures("one_device", "without_pictures")
 
@@ -340,7 +343,7 @@ def test_the_script_for_slurm_gives_every_task_its_share(tmp_path, root) -> None
 
 def test_a_worker_ends_with_the_process_that_started_it(tmp_path) -> None:
     child = """
-        import os, time; from jtl import processes
+        import os, time; from jtl.studies import processes
         processes.settle()
         print(len(os.sched_getaffinity(0)), flush=True); time.sleep(60)
     """

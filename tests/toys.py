@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jtl import losses, optimizers
+from jtl import losses
 from jtl.methods.dann import dann
 from jtl.methods.mcd import mcd
 from jtl.methods.supervised import supervised
@@ -17,7 +17,8 @@ from jtl.methods.target_supervised import target_supervised
 from jtl.models import heads
 from jtl.models.adapter import from_nnx
 from jtl.models.chain import Blocks, classifier
-from jtl.step import Recipe, Training, make_training
+from jtl.training import optimizers
+from jtl.training.step import Recipe, Training, make_training
 from jtl.types import (
     Batch,
     Labelled,

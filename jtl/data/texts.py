@@ -8,8 +8,8 @@ from jaxtyping import Int
 
 from jtl.data.examples import Examples
 from jtl.data.preprocess import refused
+from jtl.devices.inference import LENGTHS
 from jtl.errors import UserError
-from jtl.inference import LENGTHS
 from jtl.types import Tokenization, Wanted
 
 

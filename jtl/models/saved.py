@@ -11,13 +11,13 @@ import jax
 import numpy as np
 
 from jtl import partition, registry
-from jtl.atomic import replacing
 from jtl.errors import UserError
 from jtl.models import families, heads, lora, zoo
 from jtl.models.backbone import Backbone
 from jtl.models.chain import Blocks, chain, prefixed
 from jtl.models.columns import standardise
 from jtl.models.compute import computed
+from jtl.records.atomic import replacing
 from jtl.types import Params, Preprocess, Stats
 
 ORIGIN = "jtl"

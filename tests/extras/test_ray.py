@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import small_runs as runs
 
-from jtl import status, study, workdir, workers
+from jtl.records import workdir
+from jtl.studies import status, study, workers
 
 
 @pytest.mark.usefixtures("one_device")

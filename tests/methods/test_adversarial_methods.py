@@ -12,7 +12,7 @@ from fixed import CLASSES, FEATURES, SOURCE, TARGET, TASK, float64, softmax
 from test_registered import build
 
 from jtl.errors import UserError
-from jtl.step import make_training
+from jtl.training.step import make_training
 from jtl.types import Method, Outputs
 
 S, T = jnp.asarray(SOURCE.features), jnp.asarray(TARGET.features)

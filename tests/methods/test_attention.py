@@ -19,8 +19,8 @@ from jtl.attention import EXAMPLES, attention, channel_weights
 from jtl.defaults import defaults
 from jtl.models import digits_convnet
 from jtl.models.chain import Blocks, chain, prefixed
-from jtl.network import Embedded
-from jtl.prepare import prepare
+from jtl.runs.prepare import prepare
+from jtl.training.network import Embedded
 
 RISES = arrays(np.float64, st.integers(2, 6), elements=st.floats(-10, 10, width=16))
 

@@ -15,9 +15,10 @@ import pytest
 import toys
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jtl import forward, losses
-from jtl.execution import Step
-from jtl.step import make_training
+from jtl import losses
+from jtl.training import forward
+from jtl.training.execution import Step
+from jtl.training.step import make_training
 from jtl.types import (
     Array,
     Batch,

@@ -10,7 +10,7 @@ import toys
 
 from jtl import schedules
 from jtl.models.chain import classifier
-from jtl.step import make_training
+from jtl.training.step import make_training
 from jtl.types import Method, Phase, Scope, Source, Target, TrainState
 
 FIT, SPLIT, MERGE = range(3)

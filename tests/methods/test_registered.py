@@ -15,7 +15,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jtl import catalogue, partition, registry
 from jtl.models.chain import Blocks, chain, classifier
-from jtl.step import Recipe, make_training
+from jtl.training.step import Recipe, make_training
 from jtl.types import (
     Array,
     Batch,

@@ -5,7 +5,7 @@ import pytest
 import toys
 
 from jtl.models.chain import Blocks, chain, classifier, prefixed
-from jtl.step import make_training
+from jtl.training.step import make_training
 from jtl.types import Model, Params, Stats, Train
 
 X = toys.batch(0).source.inputs

@@ -17,7 +17,7 @@ from jtl.models.backbone import Backbone
 from jtl.models.chain import chain
 from jtl.models.compute import computed
 from jtl.models.zoo import random
-from jtl.prepare import Shared, prepare
+from jtl.runs.prepare import Shared, prepare
 
 Gradients = Callable[[Any, Any, Any], Any]
 

@@ -10,8 +10,8 @@ import jax.export
 import numpy as np
 import pytest
 
+from jtl.deployment.export import stablehlo
 from jtl.errors import UserError
-from jtl.export import stablehlo
 from jtl.models import families, lora
 from jtl.models.chain import chain
 from jtl.types import Preprocess, Sound, Tokenization, Wanted

@@ -12,7 +12,7 @@ import small_runs
 import toys
 from flax import nnx
 
-from jtl import conclude, configuration
+from jtl import configuration
 from jtl.errors import UserError
 from jtl.methods.supervised import supervised
 from jtl.models import lora, saved
@@ -20,9 +20,10 @@ from jtl.models.adapter import from_nnx
 from jtl.models.chain import Blocks, chain, classifier
 from jtl.models.layers import Conv
 from jtl.models.zoo import vectors
-from jtl.network import Start
 from jtl.partition import merge, split, walk
-from jtl.prepare import prepare
+from jtl.runs import conclude
+from jtl.runs.prepare import prepare
+from jtl.training.network import Start
 from jtl.types import Params
 
 RULES = ((".*_lora_[ab]", "train"), ("head/.*", "train"), (".*", "freeze"))

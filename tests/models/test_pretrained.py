@@ -13,7 +13,8 @@ import pytest
 from huggingface_hub import constants, errors
 from safetensors.numpy import save_file
 
-from jtl import checks, registry
+from jtl import registry
+from jtl.configuration import checks
 from jtl.defaults import defaults
 from jtl.errors import UserError
 from jtl.models.backbone import Backbone

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from jtl import build, registry
+from jtl import registry
 from jtl.defaults import defaults
 from jtl.errors import UserError
 from jtl.models import saved
 from jtl.models.chain import chain
 from jtl.models.digits_convnet import backbone as digits
 from jtl.models.zoo import vectors
-from jtl.network import Start
+from jtl.runs import build
+from jtl.training.network import Start
 
 HEAD = {"bias": np.zeros(3, np.float32)}
 CLASSES = ("ant", "bee", "cat")

@@ -5,8 +5,8 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from jtl.atomic import replacing
 from jtl.models.pretrained.files import metadata, read_tensors
+from jtl.records.atomic import replacing
 
 ARCHITECTURE = "architecture"
 """In a .safetensors file's metadata: which of timm's architectures it holds."""

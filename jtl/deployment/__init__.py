@@ -1,0 +1,1 @@
+"""What was trained, in use: predictions, features, exported programs."""

@@ -1,0 +1,1 @@
+"""Processes, devices and memory: what a run is computed on."""

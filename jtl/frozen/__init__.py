@@ -1,0 +1,1 @@
+"""Blocks that no stage trains: run once on each example, their outputs kept on disk."""

@@ -1,0 +1,1 @@
+"""``jtl probe``, and the configs of backbones that are compared."""

@@ -1,0 +1,1 @@
+"""Many runs, one table: together in one program, by any number of workers."""
