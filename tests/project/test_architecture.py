@@ -9,7 +9,7 @@ from typing import TypeGuard
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 # A module may import those on the lines above its own, and its own package. A new module needs a
 # place here.

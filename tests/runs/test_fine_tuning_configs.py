@@ -16,7 +16,7 @@ from jtl.types import Batch, Labelled, Params
 
 pytestmark = pytest.mark.usefixtures("one_device", "without_pictures")
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 HEAD = {"head/dense/kernel", "head/dense/bias"}
 BLOCKS = {
     "stage1": {"stage1/conv/kernel", "stage1/norm/scale", "stage1/norm/bias"},

@@ -10,7 +10,7 @@ from jtl import configuration
 
 @pytest.fixture(scope="module")
 def scaling() -> dict[str, Any]:
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     return dict(configuration.read_file(root / "benchmarks" / "scaling.py"))
 
 

@@ -10,7 +10,7 @@ from jtl import configuration
 from jtl.catalogue import METHODS
 from jtl.configuration import checks
 
-EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 BASELINES = {"supervised", "target_supervised"}
 
 
