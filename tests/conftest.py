@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,11 @@ from jtl.devices import sharding  # noqa: E402 (the same)
 from jtl.runs import page  # noqa: E402 (the same)
 
 DEVICES = 8
+
+# A shell starts what it runs in the background deaf to SIGINT, and so would be the processes that
+# tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 jax.config.update("jax_num_cpu_devices", DEVICES)
 # Shapes that only broadcast by chance, and keys that are bare integers, are mistakes.

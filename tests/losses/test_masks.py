@@ -87,7 +87,9 @@ def test_padded_rows_change_neither_value_nor_gradient(case: Case, fill: float) 
     np.testing.assert_allclose(masked[rows], plain, rtol=1e-5, atol=1e-6)
     for argument, slope, gradient in zip(floats(arguments), slopes, gradients, strict=True):
         kept = kept_rows(case, masks, argument)
-        np.testing.assert_allclose(gradient[kept], slope, rtol=1e-4, atol=1e-6)
+        # Single precision rounds an element in parts of the largest one.
+        close = 1e-6 * max(1, np.abs(slope).max(initial=0))
+        np.testing.assert_allclose(gradient[kept], slope, rtol=1e-4, atol=close)
         assert (gradient[~kept] == 0).all()
 
 
