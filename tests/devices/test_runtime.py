@@ -13,22 +13,37 @@ from jtl.errors import UserError
 
 FAULTS = """
 import resource
+import threading
 import numpy as np
 from jtl.devices import runtime
 
+def allocate():
+    np.ones({size}, np.int8)  # warms up
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        np.ones({size}, np.int8)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
 if {tuned}:
     runtime.keep_freed_memory()
-np.ones(2**23)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(5):
-    np.ones(2**23)  # 64 MB, beyond what glibc keeps by itself
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+if {threaded}:
+    thread = threading.Thread(target=allocate)
+    thread.start()
+    thread.join()
+else:
+    allocate()
 """
 
 
-def test_freed_memory_is_used_again_without_asking_the_system():
+@pytest.mark.parametrize(
+    ("threaded", "size"),
+    [(False, 2**26), (True, 2**24)],
+    ids=["beyond what glibc keeps by itself", "in a thread, whose arena is given back"],
+)
+def test_freed_memory_is_used_again_without_asking_the_system(threaded: bool, size: int):
     def faults(tuned: bool) -> int:
-        program = [sys.executable, "-c", FAULTS.format(tuned=tuned)]
+        text = FAULTS.format(tuned=tuned, threaded=threaded, size=size)
+        program = [sys.executable, "-c", text]
         return int(subprocess.run(program, capture_output=True, text=True, check=True).stdout)
 
     assert faults(tuned=True) < faults(tuned=False) / 10
