@@ -77,7 +77,7 @@ def entries() -> list[Entry]:
     found = []
     for folder in _folders():
         shards = _shards(folder)
-        headers = [header(file) for file, _ in shards]
+        headers = [_readable_header(file) for file, _ in shards]
         rows = sum(each["rows"]["shape"][0] for each in headers if "rows" in each)
         size = sum(stat.st_size for _, stat in shards)
         used = max((stat.st_mtime for _, stat in shards), default=0.0)
@@ -89,6 +89,9 @@ def header(file: Path) -> dict[str, Any]:
     """What a safetensors file says of its arrays, and where they begin ("begin", in bytes).
 
     Empty where it is none, or not whole.
+
+    Raises:
+      OSError: it cannot be read.
     """
     try:
         with file.open("rb") as opened:
@@ -98,7 +101,7 @@ def header(file: Path) -> dict[str, Any]:
             said = json.loads(opened.read(length))
         ends = [said[name]["data_offsets"][1] for name in said if name != "__metadata__"]
         whole = file.stat().st_size == 8 + length + max(ends)
-    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, struct.error):
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, struct.error):
         return {}
     return said | {"begin": 8 + length} if whole else {}
 
@@ -209,6 +212,13 @@ def _shards(folder: Path) -> list[tuple[Path, os.stat_result]]:
         with contextlib.suppress(FileNotFoundError):
             found.append((file, file.stat()))
     return found
+
+
+def _readable_header(file: Path) -> dict[str, Any]:
+    """A header, empty too where the file cannot be read."""
+    with contextlib.suppress(OSError):
+        return header(file)
+    return {}
 
 
 def _about(folder: Path) -> Mapping[str, Any]:

@@ -1,7 +1,9 @@
 """What frozen blocks gave is kept on disk: read by whom it fits, and by nobody else."""
 
+import errno
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 from collections.abc import Callable
@@ -291,6 +293,50 @@ def test_a_damaged_shard_is_one_line_and_computed_again(
     said = capsys.readouterr().err
     assert said == f"jtl: {file} is damaged; it is removed, and what it held computed again\n"
     assert kept.computed == [10] and not file.exists() and len(kept.shards()) == 1
+
+
+def test_a_shard_that_cannot_be_read_stays(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may be whole: a process that has too many files open once took all others for damaged."""
+    expected = prefix()(examples(10)).array()
+    prefix()(examples(5, first=20))
+    before = kept.shards()
+    kept.forget()
+
+    def refused(*_: Any) -> Any:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    for place in ((cache, "header"), (store.np, "memmap")):
+        with monkeypatch.context() as patch:
+            patch.setattr(*place, refused)
+            np.testing.assert_array_equal(prefix()(examples(10)).array(), expected)
+        assert kept.computed == [10] and set(before) <= set(kept.shards())
+        said = capsys.readouterr().err
+        assert "cannot be read (Too many open files); what this and other" in said
+        assert said.count("\n") == 1
+        kept.forget()
+    prefix()(examples(10))
+    assert kept.computed == []
+
+
+def test_more_shards_are_read_than_files_may_be_open_at_first(kept: Kept) -> None:
+    folder = kept.place / ("0" * cache.NAME_LENGTH)
+    made, names = store.Store(folder, {}), [f"{number:064x}" for number in range(80)]
+    for number, name in enumerate(names):
+        made.add([name], np.full((1, 2), number, np.float32))
+        made.flush()
+    child = started(_reads, str(kept.place), folder, names)
+    child.join()
+    assert child.exitcode == 0 and len(kept.shards()) == 80
+
+
+def _reads(folder: Path, names: list[str]) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, most))
+    found = store.Store(folder, {})
+    assert found.missing(names) == []
+    assert found.take(names)[:, 0].tolist() == list(range(80))
 
 
 # --- the limit ------------------------------------------------------------------------------------
