@@ -9,7 +9,6 @@ import os
 import resource
 import sys
 import time
-import uuid
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -22,8 +21,6 @@ from safetensors.numpy import save
 
 from jtl.errors import UserError
 from jtl.frozen import cache
-from jtl.records.atomic import replacing
-from jtl.records.manifest import write_json
 
 SHARD_BYTES, SHARD_SECONDS = 64 * 2**20, 20.0
 """A shard is written when it holds so much, or so long after the one before: what a kill costs."""
@@ -157,7 +154,7 @@ class Store:
         """Reads the names of the shards that are new in the folder."""
         if self._folder is None:
             return
-        for file in sorted(self._folder.glob(f"*{cache.SUFFIX}")):
+        for file in cache.shards(self._folder):
             if file not in self._seen:
                 self._seen.add(file)
                 shard = self._opened(file)
@@ -206,30 +203,17 @@ class Store:
     def _write(self, names: Sequence[str], rows: np.ndarray) -> Path | None:
         """Writes a shard; None where the disk does not take it."""
         assert self._folder is not None
-        file = self._folder / f"{uuid.uuid4().hex}{cache.SUFFIX}"
         digests = np.frombuffer(bytes.fromhex("".join(names)), np.uint8).reshape(-1, _DIGEST)
         said = {"checksum": _checksum(names, rows)}
         content = save({"names": digests, "rows": np.ascontiguousarray(rows)}, said)
         try:
-            if not cache.make_room(len(content), _in_use):
-                raise UserError(f"{cache.place()}: is full ({cache.LIMIT} sets its limit)")
-            self._folder.mkdir(parents=True, exist_ok=True)
-            if not (self._folder / cache.ABOUT).exists():
-                write_json(self._folder / cache.ABOUT, self._about)
-            with replacing(file) as temporary:
-                temporary.write_bytes(content)
-        except OSError as error:
-            self._stop(f"{self._folder}: cannot be written ({error.strerror})")
+            file = cache.keep(content, self._folder, self._about, _in_use)
         except UserError as error:
-            self._stop(str(error))
-        else:
-            self._seen.add(file)
-            return file
-        return None
-
-    def _stop(self, why: str) -> None:
-        self.on_disk = False
-        _say(f"{why}; what the frozen blocks give is kept in memory alone")
+            self.on_disk = False
+            _say(f"{error}; what the frozen blocks give is kept in memory alone")
+            return None
+        self._seen.add(file)
+        return file
 
 
 class Rows:

@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 from jtl.data.examples import Examples
 from jtl.devices import sharding
 from jtl.errors import UserError
-from jtl.frozen import cache, features, store
+from jtl.frozen import cache, features, listing, store
 from jtl.frozen.features import Prefix, below
 from jtl.models.chain import chain
 
@@ -393,7 +393,9 @@ def test_what_is_in_use_stays_and_a_full_folder_stops_nothing(
     assert kept.computed == []
 
 
-def test_half_of_a_disk_stays_free(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_of_a_disk_stays_free(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     prefix(seed=1)(examples(64))
     size = kept.shards()[0].stat().st_size
     kept.forget()
@@ -402,6 +404,10 @@ def test_half_of_a_disk_stays_free(kept: Kept, monkeypatch: pytest.MonkeyPatch) 
     prefix(seed=2)(examples(64))  # of three sizes, free or the store's, one may be used
     assert len(kept.shards()) == 1
     assert cache.fits(1.5 * size) and not cache.fits(1.6 * size)
+    prefix(seed=3)(examples(64))
+    said = capsys.readouterr().err
+    assert f"{kept.place}: is full (half of its disk stays free); what the" in said
+    assert f"of {listing.in_mib(1.5 * size)} in" in listing.table(listing.entries())
 
 
 def test_a_folder_that_cannot_be_written_stops_nothing(
@@ -427,6 +433,68 @@ def test_the_folder_is_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cache.place() == Path("/there/jtl/features")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache.place() == Path.home() / ".cache" / "jtl" / "features"
+    monkeypatch.setenv(cache.PLACE, "")  # and not where the command is given
+    assert cache.place() == Path.home() / ".cache" / "jtl" / "features"
+    monkeypatch.setenv(cache.PLACE, "~nobody-of-this-name/there")
+    with pytest.raises(UserError, match="JTL_CACHE is '~nobody-of-this-name/there'; there is no"):
+        cache.place()
+
+
+@pytest.mark.parametrize("when", ["before it is written", "before it has its name"])
+def test_who_removes_a_folder_stops_nobody_who_writes_into_it(
+    when: str, kept: Kept, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a process does that makes room for itself, or `jtl cache rm --all`."""
+    write, sync, removed = Path.write_bytes, os.fsync, []
+
+    def remove(at: str) -> None:
+        if at == when and not removed:
+            removed.append(listing.remove([]))
+
+    def writing(path: Path, content: bytes) -> int:
+        remove("before it is written")
+        return write(path, content)
+
+    def syncing(file: int) -> None:
+        sync(file)
+        if list(kept.place.glob(f"*/.*{cache.SUFFIX}.*")):
+            remove("before it has its name")
+
+    monkeypatch.setattr(Path, "write_bytes", writing)
+    monkeypatch.setattr(os, "fsync", syncing)
+    prefix()(examples(10))
+    assert len(removed) == len(kept.shards()) == 1 and capsys.readouterr().err == ""
+    kept.forget()
+    prefix()(examples(10))
+    assert kept.computed == []
+
+
+def test_a_folder_into_which_another_process_writes_is_left(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix()(examples(10))
+    (shard,) = kept.shards()
+    content, remove = shard.read_bytes(), Path.rmdir
+
+    def late(folder: Path) -> None:
+        shard.write_bytes(content)
+        remove(folder)
+
+    monkeypatch.setattr(Path, "rmdir", late)
+    assert len(listing.remove([])) == 1 and kept.shards() == [shard]
+
+
+def test_a_folder_that_cannot_be_read_is_one_line_and_no_room(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path) -> Any:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    kept.place.mkdir()
+    monkeypatch.setattr(Path, "iterdir", refused)
+    with pytest.raises(UserError, match=r"cache: cannot be read \(Permission denied\)"):
+        listing.entries()
+    assert not cache.fits(1.0)
 
 
 # --- on disk alone, and how far it is -------------------------------------------------------------
