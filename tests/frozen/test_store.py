@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import quick_compiles
@@ -123,6 +124,28 @@ def test_another_cut_weight_precision_or_name_is_another_prefix(kept: Kept) -> N
     kept.forget()
     prefix()(given), prefix(cut=1)(given), prefix(seed=1)(given), bfloat16()
     assert kept.computed == []
+
+
+def test_what_blocks_hold_beside_their_weights_is_another_prefix(kept: Kept) -> None:
+    """As the program that is hashed has it: jax may hand such arrays over beside it."""
+    given, expected = examples(4), prefix()(examples(4)).array()
+    ((path, model), second) = BLOCKS[:2]
+
+    def scaled(scale: float) -> Prefix:
+        factors = np.full((1, 64), scale, np.float32)  # small ones are always in the program
+
+        def apply(params: Any, stats: Any, inputs: Any, *, train: Any, rng: Any) -> Any:
+            return model.apply(
+                params, stats, inputs * jnp.asarray(factors)[:, : toys.INPUTS], train=train, rng=rng
+            )
+
+        made = prefix()
+        return Prefix("toy", ((path, model._replace(apply=apply)), second), *made._weights)
+
+    outputs = [scaled(scale)(given).array() for scale in (1.0, 2.0, 3.0)]
+    np.testing.assert_allclose(outputs[0], expected, rtol=1e-5)
+    assert kept.computed == [4] * 4
+    assert not np.array_equal(outputs[1], outputs[2])
 
 
 def test_blocks_without_parameters_and_a_limit_of_0_write_nothing(
