@@ -177,18 +177,22 @@ def record(run: Run, started: datetime) -> None:
     """Writes the config and what the run is made with, or checks that it is still the same."""
     if not runtime.is_main_process():
         return
-    domains = run.domains
+    made_with = manifest(
+        seed=run.config.seed,
+        device=sharding.describe(sharding.mesh(run.config.devices)),
+        weights=run.net.weights,
+        data=contents(run.domains),
+        started=started,
+    )
+    workdir.begin(run.folder, run.config.to_dict(), made_with)
+
+
+def contents(domains: Domains) -> dict[str, str]:
+    """The sha256 of each part of a run's data, by its name and what it is."""
     parts = {
         "source training": domains.source_train,
         "source test": domains.source_test,
         "target training": domains.target_train,
         "target test": domains.target_test,
     }
-    made_with = manifest(
-        seed=run.config.seed,
-        device=sharding.describe(sharding.mesh(run.config.devices)),
-        weights=run.net.weights,
-        data={f"{part.name} ({what})": part.sha256() for what, part in parts.items() if part},
-        started=started,
-    )
-    workdir.begin(run.folder, run.config.to_dict(), made_with)
+    return {f"{part.name} ({what})": part.sha256() for what, part in parts.items() if part}
