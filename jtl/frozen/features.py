@@ -5,6 +5,7 @@ outputs are computed once and training starts from them.
 """
 
 import math
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -167,7 +168,11 @@ class Prefix:
         store = self._store(inputs, text=padding is not None)
         new = store.missing(names)
         self.new += len(new)
-        # Each process of a job begins elsewhere, and finds what the others have written by then.
+        # Each process of a job begins elsewhere, and finds what the others have written by then; so
+        # do commands that were started at once, the workers of a study say.
+        if jax.process_count() == 1:
+            at = PIECE * random.randrange(max(1, -(-len(new) // PIECE)))
+            new = new[at:] + new[:at]
         cuts = [len(new) * (jax.process_index() + k) // jax.process_count() for k in (0, 1)]
         line = _Shown(len(new))
         for part in (new[slice(*cuts)], new[cuts[1] :] + new[: cuts[0]]):

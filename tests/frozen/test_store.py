@@ -256,6 +256,35 @@ def test_two_processes_write_at_once_and_a_third_finds_all(kept: Kept) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)  # in batches of 8
 
 
+def test_commands_that_are_started_at_once_begin_at_different_examples(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that began in the middle reads what another wrote that began before."""
+    monkeypatch.setattr(features, "PIECE", 10)
+    choices, own, order = [], features.Store.add, []
+
+    def middle(pieces: int) -> int:
+        choices.append(pieces)
+        return 2
+
+    def other_writes(self: store.Store, names: list[str], rows: np.ndarray) -> None:
+        if not order:
+            other = store.Store(self._folder, {})
+            own(other, examples(15).fingerprints, first)
+            other.flush()
+        order.extend(names)
+        own(self, names, rows)
+
+    first = prefix(on_disk=False)(examples(15)).array()
+    kept.computed.clear()
+    monkeypatch.setattr(features.random, "randrange", middle)
+    monkeypatch.setattr(features.Store, "add", other_writes)
+    found = prefix()(examples(35)).array()
+    assert choices == [4] and kept.computed == [10, 5, 5]
+    assert order == examples(15, first=20).fingerprints + examples(5, first=15).fingerprints
+    np.testing.assert_array_equal(found[:15], first)
+
+
 def test_processes_of_a_job_begin_at_different_examples_and_read_what_others_wrote(
     kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
