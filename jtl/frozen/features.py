@@ -196,8 +196,8 @@ class Prefix:
     ) -> Iterator[tuple[Int[np.ndarray, " some"], np.ndarray]]:
         """Places in ``chosen`` and what the blocks give there, a batch at a time, on all devices.
 
-        Batches have always the same shape, so that the last bits of an output do not depend on
-        which others were asked for with it.
+        On one device batches have always the same shape, so that the last bits of an output do not
+        depend on which others were asked for with it.
         """
         if not chosen:
             return iter(())
