@@ -180,13 +180,15 @@ class Prefix:
                 store.flush()
                 wait()
             for start in range(0, len(part), PIECE):
-                piece = part[start : start + PIECE]
-                piece = [piece[place] for place in store.missing([names[index] for index in piece])]
+                whole = part[start : start + PIECE]
+                piece = [whole[place] for place in store.missing([names[index] for index in whole])]
+                if shown:  # who runs a few at a time has a line for all
+                    line.done(len(whole) - len(piece))
                 for places, outputs in self._outputs(inputs, piece, padding if pooled else None):
                     store.add([names[piece[place]] for place in places], outputs)
                     if not in_memory:
                         _require_disk(store)
-                    if shown:  # who runs a few at a time has a line for all
+                    if shown:
                         line.done(len(places))
         line.close()
         return store, names

@@ -257,7 +257,7 @@ def test_two_processes_write_at_once_and_a_third_finds_all(kept: Kept) -> None:
 
 
 def test_commands_that_are_started_at_once_begin_at_different_examples(
-    kept: Kept, monkeypatch: pytest.MonkeyPatch
+    kept: Kept, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One that began in the middle reads what another wrote that began before."""
     monkeypatch.setattr(features, "PIECE", 10)
@@ -277,12 +277,14 @@ def test_commands_that_are_started_at_once_begin_at_different_examples(
 
     first = prefix(on_disk=False)(examples(15)).array()
     kept.computed.clear()
+    monkeypatch.setattr(features, "QUIET_SECONDS", -1.0)
     monkeypatch.setattr(features.random, "randrange", middle)
     monkeypatch.setattr(features.Store, "add", other_writes)
     found = prefix()(examples(35)).array()
     assert choices == [4] and kept.computed == [10, 5, 5]
     assert order == examples(15, first=20).fingerprints + examples(5, first=15).fingerprints
     np.testing.assert_array_equal(found[:15], first)
+    assert "example 35/35  100%" in capsys.readouterr().err
 
 
 def test_processes_of_a_job_begin_at_different_examples_and_read_what_others_wrote(
