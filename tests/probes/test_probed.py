@@ -53,6 +53,7 @@ def test_the_summary_has_every_probe_its_curve_and_what_it_reaches_on_both_domai
             accuracy = probe[split]["accuracy"]
             assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
             assert list(probe[split]["per_class"]) == ["0", "1", "2"]
+    assert "batch_size" not in said  # of which a probe has none
     made_with = workdir.manifest(tmp_path / "probe")
     domains = zip(data, ("source", "target"), strict=True)
     parts = {f"{n} ({domain} {part})" for n, domain in domains for part in ("training", "test")}
