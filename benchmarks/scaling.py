@@ -220,8 +220,12 @@ def store() -> str:
 
 def limits() -> str:
     """What a billion images ask of each process, as jtl is."""
+    widths = [network.width for network in NETWORKS.values()]
+    least, most = (IMAGES * (BYTES * width + NAME) for width in (min(widths), max(widths)))
     rows = [
         ["files read for their hashes, at each start", f"{IMAGES * ENCODED / 1e12:,.0f} TB"],
+        ["rows read for checksums, at each start", f"{least / 1e12:.1f} to {most / 1e12:.1f} TB"],
+        ["shards open at once", f"{math.ceil(least / SHARD):,} to {math.ceil(most / SHARD):,}"],
         ["names of rows read, at each start", f"{IMAGES * NAME / 1e9:,.0f} GB"],
         ["names of rows in memory", f"{IMAGES * INDEXED / 1e9:,.0f} GB"],
         ["order of an epoch, while it is drawn", f"{IMAGES * (8 + 4) / 1e9:,.0f} GB"],

@@ -150,5 +150,14 @@ def training_modules(labels: Tree) -> Callable[[str], bool]:
     return training
 
 
+def moving_norms(labels: Tree, stats: Tree) -> list[str]:
+    """The paths of the batch norms that train, whose statistics move.
+
+    Those of a module without parameters, such as the deviations of columns, never do.
+    """
+    owners = ({path.rpartition("/")[0] for path, _ in walk(tree)} for tree in (labels, stats))
+    return sorted(filter(training_modules(labels), set.intersection(*owners)))
+
+
 def _top(path: str) -> str:
     return "/".join(path.split("/")[:2]) if path.startswith("backbone/") else path.split("/")[0]

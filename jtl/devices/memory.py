@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 NEIGHBOURS = "JTL_NEIGHBOURS"
 """Environment: how many processes share the machine with this one, itself included."""
+_MACHINE = Path("/proc/meminfo")
 _GROUPS, _OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
@@ -44,7 +45,10 @@ def peak() -> dict[str, int]:
 
 
 def _of_machine() -> int:
-    lines = Path("/proc/meminfo").read_text().splitlines()
+    """What is free; all that there is where the system does not say so in a file (macOS)."""
+    if not _MACHINE.exists():
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    lines = _MACHINE.read_text().splitlines()
     (available,) = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
     return 1024 * int(available)
 

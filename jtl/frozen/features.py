@@ -5,6 +5,7 @@ outputs are computed once and training starts from them.
 """
 
 import math
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -167,7 +168,11 @@ class Prefix:
         store = self._store(inputs, text=padding is not None)
         new = store.missing(names)
         self.new += len(new)
-        # Each process of a job begins elsewhere, and finds what the others have written by then.
+        # Each process of a job begins elsewhere, and finds what the others have written by then; so
+        # do commands that were started at once, the workers of a study say.
+        if jax.process_count() == 1:
+            at = PIECE * random.randrange(max(1, -(-len(new) // PIECE)))
+            new = new[at:] + new[:at]
         cuts = [len(new) * (jax.process_index() + k) // jax.process_count() for k in (0, 1)]
         line = _Shown(len(new))
         for part in (new[slice(*cuts)], new[cuts[1] :] + new[: cuts[0]]):
@@ -175,13 +180,15 @@ class Prefix:
                 store.flush()
                 wait()
             for start in range(0, len(part), PIECE):
-                piece = part[start : start + PIECE]
-                piece = [piece[place] for place in store.missing([names[index] for index in piece])]
+                whole = part[start : start + PIECE]
+                piece = [whole[place] for place in store.missing([names[index] for index in whole])]
+                if shown:  # who runs a few at a time has a line for all
+                    line.done(len(whole) - len(piece))
                 for places, outputs in self._outputs(inputs, piece, padding if pooled else None):
                     store.add([names[piece[place]] for place in places], outputs)
                     if not in_memory:
                         _require_disk(store)
-                    if shown:  # who runs a few at a time has a line for all
+                    if shown:
                         line.done(len(places))
         line.close()
         return store, names
@@ -191,8 +198,8 @@ class Prefix:
     ) -> Iterator[tuple[Int[np.ndarray, " some"], np.ndarray]]:
         """Places in ``chosen`` and what the blocks give there, a batch at a time, on all devices.
 
-        Batches have always the same shape, so that the last bits of an output do not depend on
-        which others were asked for with it.
+        On one device batches have always the same shape, so that the last bits of an output do not
+        depend on which others were asked for with it.
         """
         if not chosen:
             return iter(())

@@ -6,12 +6,13 @@ no lock: names of files are unique, and a row that two of them wrote is merely t
 """
 
 import os
+import resource
 import sys
 import time
-import uuid
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,6 @@ from safetensors.numpy import save
 
 from jtl.errors import UserError
 from jtl.frozen import cache
-from jtl.records.atomic import replacing
-from jtl.records.manifest import write_json
 
 SHARD_BYTES, SHARD_SECONDS = 64 * 2**20, 20.0
 """A shard is written when it holds so much, or so long after the one before: what a kill costs."""
@@ -34,21 +33,35 @@ _in_use: set[Path] = set()
 class Shard:
     """Some rows, by name.
 
-    Attributes:
+    Args:
       names: of the rows, in hexadecimal.
-      rows: in memory, or mapped from ``file``.
-      file: None where they are in memory.
+      read: gives the rows.
+      file: where they are; None is in memory.
+      checksum: of names and rows in the file.
     """
 
     def __init__(
-        self, names: Sequence[str], rows: np.ndarray, file: Path | None = None, checksum: str = ""
+        self,
+        names: Sequence[str],
+        read: Callable[[], np.ndarray],
+        file: Path | None = None,
+        checksum: str = "",
     ) -> None:
-        self.names, self.rows, self.file = names, rows, file
-        self._checksum = checksum
+        self.names, self.file = names, file
+        self._read, self._checksum = read, checksum
         self._sound = file is None
 
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """In memory, or mapped when first asked for: each mapping keeps its file open."""
+        return self._read()
+
     def sound(self) -> bool:
-        """Whether the rows are those that were written; the file is then one that is in use."""
+        """Whether the rows are those that were written; the file is then one that is in use.
+
+        Raises:
+          OSError: the file cannot be read.
+        """
         if not self._sound and self.file:
             self._sound = _checksum(self.names, self.rows) == self._checksum
             if self._sound:
@@ -74,15 +87,17 @@ class Store:
         self._folder, self._about = folder, about
         self._where: dict[str, tuple[Shard, int]] = {}
         self._seen: set[Path] = set()
+        self._spared = False
         self._waiting: list[Shard] = []
         self._since = time.monotonic()
+        if folder is not None:
+            _allow_many_files()
 
     def missing(self, names: Sequence[str]) -> list[int]:
         """Where names stand that no row has, each of them once. Finds what others have written."""
         self._look()
         for shard in {self._where[name][0] for name in names if name in self._where}:
-            if not shard.sound():
-                self._drop(shard.file)
+            if not self._usable(shard):
                 kept = {n: found for n, found in self._where.items() if found[0] is not shard}
                 self._where = kept
         return list({n: i for i, n in enumerate(names) if n not in self._where}.values())
@@ -91,7 +106,7 @@ class Store:
         """Keeps rows; they are on disk once :meth:`flush` has been called, or some time before."""
         if not self._waiting:
             self._since = time.monotonic()
-        shard = Shard(names, rows)
+        shard = Shard(names, lambda: rows)
         self._enter(shard)
         if not self.on_disk:
             return
@@ -107,8 +122,8 @@ class Store:
             return
         names = [name for shard in waiting for name in shard.names]
         file = self._write(names, np.concatenate([shard.rows for shard in waiting]))
-        shard = file and _read(file)
-        if shard and shard.sound():
+        shard = file and self._opened(file)
+        if shard and self._usable(shard):
             for place, name in enumerate(names):
                 self._where[name] = shard, place
 
@@ -139,48 +154,66 @@ class Store:
         """Reads the names of the shards that are new in the folder."""
         if self._folder is None:
             return
-        for file in sorted(self._folder.glob(f"*{cache.SUFFIX}")):
+        for file in cache.shards(self._folder):
             if file not in self._seen:
                 self._seen.add(file)
-                shard = _read(file)
+                shard = self._opened(file)
                 if shard:
                     self._enter(shard)
-                else:
-                    self._drop(file)
 
-    def _drop(self, file: Path | None) -> None:
-        if file and file.exists():  # another process may have removed it, to make room
-            with suppress(OSError):
-                file.unlink()
-            _say(f"{file} is damaged; it is removed, and what it held computed again")
+    def _opened(self, file: Path) -> Shard | None:
+        """A shard, its rows not read; None where there is none to be had."""
+        try:
+            shard = _read(file)
+        except OSError as error:
+            return self._spare(file, error)
+        return shard or self._drop(file)
+
+    def _usable(self, shard: Shard) -> bool:
+        """Whether the rows of a shard can be read, and are those that were written."""
+        if shard.file is None:
+            return True
+        try:
+            sound = shard.sound()
+        except OSError as error:
+            self._spare(shard.file, error)
+            return False
+        if not sound:
+            self._drop(shard.file)
+        return sound
+
+    def _drop(self, file: Path) -> None:
+        try:
+            file.unlink()
+        except FileNotFoundError:  # another process has removed it, to make room
+            return
+        except OSError as error:
+            done = f"it cannot be removed ({error.strerror})"
+        else:
+            done = "it is removed"
+        _say(f"{file} is damaged; {done}, and what it held computed again")
+
+    def _spare(self, file: Path, error: OSError) -> None:
+        """Says, of the first of them, that a file may be whole and cannot be read."""
+        if not self._spared and not isinstance(error, FileNotFoundError):
+            self._spared = True
+            why = f"cannot be read ({error.strerror})"
+            _say(f"{file}: {why}; what this and other such files hold is computed again")
 
     def _write(self, names: Sequence[str], rows: np.ndarray) -> Path | None:
         """Writes a shard; None where the disk does not take it."""
         assert self._folder is not None
-        file = self._folder / f"{uuid.uuid4().hex}{cache.SUFFIX}"
         digests = np.frombuffer(bytes.fromhex("".join(names)), np.uint8).reshape(-1, _DIGEST)
         said = {"checksum": _checksum(names, rows)}
         content = save({"names": digests, "rows": np.ascontiguousarray(rows)}, said)
         try:
-            if not cache.make_room(len(content), _in_use):
-                raise UserError(f"{cache.place()}: is full ({cache.LIMIT} sets its limit)")
-            self._folder.mkdir(parents=True, exist_ok=True)
-            if not (self._folder / cache.ABOUT).exists():
-                write_json(self._folder / cache.ABOUT, self._about)
-            with replacing(file) as temporary:
-                temporary.write_bytes(content)
-        except OSError as error:
-            self._stop(f"{self._folder}: cannot be written ({error.strerror})")
+            file = cache.keep(content, self._folder, self._about, _in_use)
         except UserError as error:
-            self._stop(str(error))
-        else:
-            self._seen.add(file)
-            return file
-        return None
-
-    def _stop(self, why: str) -> None:
-        self.on_disk = False
-        _say(f"{why}; what the frozen blocks give is kept in memory alone")
+            self.on_disk = False
+            _say(f"{error}; what the frozen blocks give is kept in memory alone")
+            return None
+        self._seen.add(file)
+        return file
 
 
 class Rows:
@@ -204,8 +237,19 @@ class Rows:
         return self._names[index]
 
 
+def _allow_many_files() -> None:
+    """Has as many files open at once as the system lets one: each shard that is read is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # macOS says that there is no limit, and has one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def _read(file: Path) -> Shard | None:
-    """A shard, its rows not read; None where the file is none."""
+    """A shard, its rows not read; None where the file is none.
+
+    Raises:
+      OSError: it cannot be read.
+    """
     header = cache.header(file)
     try:
         names, rows = header["names"], header["rows"]
@@ -217,13 +261,16 @@ def _read(file: Path) -> Shard | None:
         with file.open("rb") as opened:
             opened.seek(begin + at)
             digests = opened.read(end - at).hex()
-        offset = begin + rows["data_offsets"][0]
-        mapped = np.memmap(file, np.float32, "r", offset, tuple(shape))
-    except (OSError, ValueError, TypeError, KeyError):
+        offset, shape = begin + rows["data_offsets"][0], tuple(shape)
+    except (ValueError, TypeError, KeyError):
         return None
     width = 2 * _DIGEST
     split = [digests[start : start + width] for start in range(0, len(digests), width)]
-    return Shard(split, mapped.view(np.ndarray), file, checksum)
+    return Shard(split, partial(_mapped, file, offset, shape), file, checksum)
+
+
+def _mapped(file: Path, offset: int, shape: tuple[int, ...]) -> np.ndarray:
+    return np.memmap(file, np.float32, "r", offset, shape).view(np.ndarray)
 
 
 def _checksum(names: Sequence[str], rows: np.ndarray) -> str:

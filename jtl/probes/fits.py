@@ -13,6 +13,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jtl import plots, probing
+from jtl.data.examples import Examples
+from jtl.errors import UserError
 
 STRENGTHS = np.logspace(0, -7, 29)
 """That are tried, in parts of the variance of the features."""
@@ -38,6 +40,21 @@ class Probe(NamedTuple):
     curve: plots.Curve
     chosen: int
     scores: Scores
+
+
+def check(labelled: Examples) -> None:
+    """Whether a class has an example left where one is held out.
+
+    Raises:
+      UserError: one has not.
+    """
+    counts = np.bincount(labelled.known_labels(), minlength=len(labelled.classes))
+    for name, count in zip(labelled.classes, counts, strict=True):
+        if count < 2:
+            raise UserError(
+                f"{labelled.name}: class {name} has {count} training examples, and a probe needs 2 "
+                "of each; raise data.per_class, or lower data.test_fraction"
+            )
 
 
 def fit(train: probing.Features, labels: Int[np.ndarray, " examples"]) -> dict[str, Probe]:

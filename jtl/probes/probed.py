@@ -20,7 +20,7 @@ from jtl.records.log import percent
 from jtl.records.manifest import manifest, write_json
 from jtl.records.report import Picture, Table, write_study_report
 from jtl.runs import build
-from jtl.runs.prepare import Run, Shared, prepare
+from jtl.runs.prepare import Run, Shared, contents, prepare
 
 COLUMNS = ("features", "probe", "chosen", "held out, %", "test accuracy, %", "target, %")
 PROTOCOL = (
@@ -85,6 +85,7 @@ def _fit_all(configs: Mapping[str, Any], folder: Path, asked: Mapping[str, Any])
     for name, config in configs.items():
         prepared = prepare(config, folder / name, shared)
         backbone, classes = config.model.backbone, prepared.domains.source_train.classes
+        fits.check(prepared.labelled)
         by_layer: dict[str, Mapping[str, Probe]] = {}
         for features in feature_sets(prepared):
             named = f"{backbone}, {features.layer}" if features.layer else backbone
@@ -99,8 +100,7 @@ def _fit_all(configs: Mapping[str, Any], folder: Path, asked: Mapping[str, Any])
             by_layer[features.layer or "features"] = probes
         figures += [_by_layer(backbone, by_layer)] if len(by_layer) > 1 else []
         weights |= prepared.net.weights
-        domains = vars(prepared.domains).values()
-        data |= {part.name: part.sha256() for part in domains if part is not None}
+        data |= contents(prepared.domains)
     made_with = manifest(
         seed=0,
         device=sharding.describe(sharding.mesh()),

@@ -172,8 +172,7 @@ def network(config: ConfigDict, found: Backbone, start: Start, made: Method) -> 
 
 
 def _require_moving_statistics(config: ConfigDict, params: Params, stats: Params) -> None:
-    training = partition.training_modules(partition.label(params, _partitions(config)[0][1]))
-    if not any(training(path.rpartition("/")[0]) for path, _ in partition.walk(stats)):
+    if not partition.moving_norms(partition.label(params, _partitions(config)[0][1]), stats):
         raise UserError(
             f"method.name: {config.method.name} moves the statistics of batch norms, and none "
             "trains; set model.norm=batch, or let partition train a batch norm"

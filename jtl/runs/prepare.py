@@ -96,12 +96,6 @@ def prepare(config: ConfigDict, folder: Path, shared: Shared | None = None) -> R
         print(f"{config.method.name} changes {moved}, as that is what training reads")
     stored = _stored(net, domains, in_memory=in_memory)
     labelled = build.labelled(config, stored, made)
-    for part in filter(None, (labelled, stored.target_train)):
-        if config.batch_size > len(part):
-            print(
-                f"{part.name}: batch_size {config.batch_size} is above its {len(part)} training "
-                "examples, so batches repeat them"
-            )
     return Run(
         config=config,
         folder=folder,
@@ -174,21 +168,35 @@ def _stored(net: Network, domains: Domains, *, in_memory: bool) -> Domains:
 
 
 def record(run: Run, started: datetime) -> None:
-    """Writes the config and what the run is made with, or checks that it is still the same."""
+    """Writes the config and what the run is made with, or checks that it is still the same.
+
+    Says where batches repeat examples, too: here begins what trains.
+    """
     if not runtime.is_main_process():
         return
-    domains = run.domains
+    size = run.config.batch_size
+    for part in filter(None, (run.labelled, run.stored.target_train)):
+        if size > len(part):
+            print(
+                f"{part.name}: batch_size {size} is above its {len(part)} training examples, so "
+                "batches repeat them"
+            )
+    made_with = manifest(
+        seed=run.config.seed,
+        device=sharding.describe(sharding.mesh(run.config.devices)),
+        weights=run.net.weights,
+        data=contents(run.domains),
+        started=started,
+    )
+    workdir.begin(run.folder, run.config.to_dict(), made_with)
+
+
+def contents(domains: Domains) -> dict[str, str]:
+    """The sha256 of each part of a run's data, by its name and what it is."""
     parts = {
         "source training": domains.source_train,
         "source test": domains.source_test,
         "target training": domains.target_train,
         "target test": domains.target_test,
     }
-    made_with = manifest(
-        seed=run.config.seed,
-        device=sharding.describe(sharding.mesh(run.config.devices)),
-        weights=run.net.weights,
-        data={f"{part.name} ({what})": part.sha256() for what, part in parts.items() if part},
-        started=started,
-    )
-    workdir.begin(run.folder, run.config.to_dict(), made_with)
+    return {f"{part.name} ({what})": part.sha256() for what, part in parts.items() if part}

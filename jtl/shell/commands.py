@@ -10,7 +10,7 @@ from jtl import registry
 from jtl.configuration import checks, overrides
 from jtl.defaults import defaults
 from jtl.errors import UserError, nearest
-from jtl.frozen import cache
+from jtl.frozen import cache, listing
 from jtl.models.pretrained.names import TIMM
 
 OUTPUT, ARCHITECTURE, SETTING, ALL = "-o", "--architecture", "--config.", "--all"
@@ -192,10 +192,10 @@ def _cache(words: Words) -> Callable[[], int]:
 
     def run() -> int:
         if action == "ls":
-            print(cache.table(cache.entries()))
+            print(listing.table(listing.entries()))
         else:
-            removed = cache.remove(names)
-            print(f"removed {len(removed)}: {cache.in_mib(sum(e.size for e in removed))}")
+            removed = listing.remove(names)
+            print(f"removed {len(removed)}: {listing.in_mib(sum(e.size for e in removed))}")
         return 0
 
     return run

@@ -75,9 +75,7 @@ def check(
     """
     if parts == 1 or batch_norm == "frozen":
         return
-    training = partition.training_modules(partition.label(params, rules))
-    norms = sorted({path.rpartition("/")[0] for path, _ in partition.walk(stats)})
-    moving = [norm for norm in norms if training(norm)]
+    moving = partition.moving_norms(partition.label(params, rules), stats)
     if moving:
         raise UserError(
             f"accumulate: the batch norm {moving[0]} trains, and would see a part of the batch "

@@ -31,6 +31,17 @@ def test_it_is_what_the_system_says() -> None:
     assert memory.peak()["host"] == pytest.approx(expected, rel=0.02)
 
 
+@pytest.mark.skipif(not STATUS.exists(), reason="only Linux says it in a file")
+def test_a_system_without_that_file_has_all_of_its_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = dict(line.split(":", 1) for line in memory._MACHINE.read_text().splitlines())
+    monkeypatch.setattr(memory, "_MACHINE", tmp_path / "none")
+    monkeypatch.setattr(memory, "_GROUPS", tmp_path)
+    expected = 1024 * int(counted["MemTotal"].split()[0])
+    assert memory.of_host() == pytest.approx(expected, rel=0.02)
+
+
 def test_of_devices_the_fullest_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     devices = [Device({"peak_bytes_in_use": count}) for count in (3, 7, 5)]
     monkeypatch.setattr(jax, "local_devices", lambda: devices)

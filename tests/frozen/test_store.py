@@ -1,7 +1,9 @@
 """What frozen blocks gave is kept on disk: read by whom it fits, and by nobody else."""
 
+import errno
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 from collections.abc import Callable
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import quick_compiles
@@ -20,7 +23,7 @@ from safetensors.numpy import save_file
 from jtl.data.examples import Examples
 from jtl.devices import sharding
 from jtl.errors import UserError
-from jtl.frozen import cache, features, store
+from jtl.frozen import cache, features, listing, store
 from jtl.frozen.features import Prefix, below
 from jtl.models.chain import chain
 
@@ -121,6 +124,28 @@ def test_another_cut_weight_precision_or_name_is_another_prefix(kept: Kept) -> N
     kept.forget()
     prefix()(given), prefix(cut=1)(given), prefix(seed=1)(given), bfloat16()
     assert kept.computed == []
+
+
+def test_what_blocks_hold_beside_their_weights_is_another_prefix(kept: Kept) -> None:
+    """As the program that is hashed has it: jax may hand such arrays over beside it."""
+    given, expected = examples(4), prefix()(examples(4)).array()
+    ((path, model), second) = BLOCKS[:2]
+
+    def scaled(scale: float) -> Prefix:
+        factors = np.full((1, 64), scale, np.float32)  # small ones are always in the program
+
+        def apply(params: Any, stats: Any, inputs: Any, *, train: Any, rng: Any) -> Any:
+            return model.apply(
+                params, stats, inputs * jnp.asarray(factors)[:, : toys.INPUTS], train=train, rng=rng
+            )
+
+        made = prefix()
+        return Prefix("toy", ((path, model._replace(apply=apply)), second), *made._weights)
+
+    outputs = [scaled(scale)(given).array() for scale in (1.0, 2.0, 3.0)]
+    np.testing.assert_allclose(outputs[0], expected, rtol=1e-5)
+    assert kept.computed == [4] * 4
+    assert not np.array_equal(outputs[1], outputs[2])
 
 
 def test_blocks_without_parameters_and_a_limit_of_0_write_nothing(
@@ -231,6 +256,37 @@ def test_two_processes_write_at_once_and_a_third_finds_all(kept: Kept) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)  # in batches of 8
 
 
+def test_commands_that_are_started_at_once_begin_at_different_examples(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that began in the middle reads what another wrote that began before."""
+    monkeypatch.setattr(features, "PIECE", 10)
+    choices, own, order = [], features.Store.add, []
+
+    def middle(pieces: int) -> int:
+        choices.append(pieces)
+        return 2
+
+    def other_writes(self: store.Store, names: list[str], rows: np.ndarray) -> None:
+        if not order:
+            other = store.Store(self._folder, {})
+            own(other, examples(15).fingerprints, first)
+            other.flush()
+        order.extend(names)
+        own(self, names, rows)
+
+    first = prefix(on_disk=False)(examples(15)).array()
+    kept.computed.clear()
+    monkeypatch.setattr(features, "QUIET_SECONDS", -1.0)
+    monkeypatch.setattr(features.random, "randrange", middle)
+    monkeypatch.setattr(features.Store, "add", other_writes)
+    found = prefix()(examples(35)).array()
+    assert choices == [4] and kept.computed == [10, 5, 5]
+    assert order == examples(15, first=20).fingerprints + examples(5, first=15).fingerprints
+    np.testing.assert_array_equal(found[:15], first)
+    assert "example 35/35  100%" in capsys.readouterr().err
+
+
 def test_processes_of_a_job_begin_at_different_examples_and_read_what_others_wrote(
     kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -293,6 +349,50 @@ def test_a_damaged_shard_is_one_line_and_computed_again(
     assert kept.computed == [10] and not file.exists() and len(kept.shards()) == 1
 
 
+def test_a_shard_that_cannot_be_read_stays(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may be whole: a process that has too many files open once took all others for damaged."""
+    expected = prefix()(examples(10)).array()
+    prefix()(examples(5, first=20))
+    before = kept.shards()
+    kept.forget()
+
+    def refused(*_: Any) -> Any:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    for place in ((cache, "header"), (store.np, "memmap")):
+        with monkeypatch.context() as patch:
+            patch.setattr(*place, refused)
+            np.testing.assert_array_equal(prefix()(examples(10)).array(), expected)
+        assert kept.computed == [10] and set(before) <= set(kept.shards())
+        said = capsys.readouterr().err
+        assert "cannot be read (Too many open files); what this and other" in said
+        assert said.count("\n") == 1
+        kept.forget()
+    prefix()(examples(10))
+    assert kept.computed == []
+
+
+def test_more_shards_are_read_than_files_may_be_open_at_first(kept: Kept) -> None:
+    folder = kept.place / ("0" * cache.NAME_LENGTH)
+    made, names = store.Store(folder, {}), [f"{number:064x}" for number in range(80)]
+    for number, name in enumerate(names):
+        made.add([name], np.full((1, 2), number, np.float32))
+        made.flush()
+    child = started(_reads, str(kept.place), folder, names)
+    child.join()
+    assert child.exitcode == 0 and len(kept.shards()) == 80
+
+
+def _reads(folder: Path, names: list[str]) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, most))
+    found = store.Store(folder, {})
+    assert found.missing(names) == []
+    assert found.take(names)[:, 0].tolist() == list(range(80))
+
+
 # --- the limit ------------------------------------------------------------------------------------
 
 
@@ -347,7 +447,9 @@ def test_what_is_in_use_stays_and_a_full_folder_stops_nothing(
     assert kept.computed == []
 
 
-def test_half_of_a_disk_stays_free(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_of_a_disk_stays_free(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     prefix(seed=1)(examples(64))
     size = kept.shards()[0].stat().st_size
     kept.forget()
@@ -356,6 +458,10 @@ def test_half_of_a_disk_stays_free(kept: Kept, monkeypatch: pytest.MonkeyPatch) 
     prefix(seed=2)(examples(64))  # of three sizes, free or the store's, one may be used
     assert len(kept.shards()) == 1
     assert cache.fits(1.5 * size) and not cache.fits(1.6 * size)
+    prefix(seed=3)(examples(64))
+    said = capsys.readouterr().err
+    assert f"{kept.place}: is full (half of its disk stays free); what the" in said
+    assert f"of {listing.in_mib(1.5 * size)} in" in listing.table(listing.entries())
 
 
 def test_a_folder_that_cannot_be_written_stops_nothing(
@@ -381,6 +487,68 @@ def test_the_folder_is_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cache.place() == Path("/there/jtl/features")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache.place() == Path.home() / ".cache" / "jtl" / "features"
+    monkeypatch.setenv(cache.PLACE, "")  # and not where the command is given
+    assert cache.place() == Path.home() / ".cache" / "jtl" / "features"
+    monkeypatch.setenv(cache.PLACE, "~nobody-of-this-name/there")
+    with pytest.raises(UserError, match="JTL_CACHE is '~nobody-of-this-name/there'; there is no"):
+        cache.place()
+
+
+@pytest.mark.parametrize("when", ["before it is written", "before it has its name"])
+def test_who_removes_a_folder_stops_nobody_who_writes_into_it(
+    when: str, kept: Kept, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a process does that makes room for itself, or `jtl cache rm --all`."""
+    write, sync, removed = Path.write_bytes, os.fsync, []
+
+    def remove(at: str) -> None:
+        if at == when and not removed:
+            removed.append(listing.remove([]))
+
+    def writing(path: Path, content: bytes) -> int:
+        remove("before it is written")
+        return write(path, content)
+
+    def syncing(file: int) -> None:
+        sync(file)
+        if list(kept.place.glob(f"*/.*{cache.SUFFIX}.*")):
+            remove("before it has its name")
+
+    monkeypatch.setattr(Path, "write_bytes", writing)
+    monkeypatch.setattr(os, "fsync", syncing)
+    prefix()(examples(10))
+    assert len(removed) == len(kept.shards()) == 1 and capsys.readouterr().err == ""
+    kept.forget()
+    prefix()(examples(10))
+    assert kept.computed == []
+
+
+def test_a_folder_into_which_another_process_writes_is_left(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix()(examples(10))
+    (shard,) = kept.shards()
+    content, remove = shard.read_bytes(), Path.rmdir
+
+    def late(folder: Path) -> None:
+        shard.write_bytes(content)
+        remove(folder)
+
+    monkeypatch.setattr(Path, "rmdir", late)
+    assert len(listing.remove([])) == 1 and kept.shards() == [shard]
+
+
+def test_a_folder_that_cannot_be_read_is_one_line_and_no_room(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path) -> Any:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    kept.place.mkdir()
+    monkeypatch.setattr(Path, "iterdir", refused)
+    with pytest.raises(UserError, match=r"cache: cannot be read \(Permission denied\)"):
+        listing.entries()
+    assert not cache.fits(1.0)
 
 
 # --- on disk alone, and how far it is -------------------------------------------------------------

@@ -53,6 +53,11 @@ def test_the_summary_has_every_probe_its_curve_and_what_it_reaches_on_both_domai
             accuracy = probe[split]["accuracy"]
             assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
             assert list(probe[split]["per_class"]) == ["0", "1", "2"]
+    assert "batch_size" not in said  # of which a probe has none
+    made_with = workdir.manifest(tmp_path / "probe")
+    domains = zip(data, ("source", "target"), strict=True)
+    parts = {f"{n} ({domain} {part})" for n, domain in domains for part in ("training", "test")}
+    assert set(made_with["data"]) == parts and len(set(made_with["data"].values())) == 4
     report = (tmp_path / "probe" / workdir.REPORT).read_text()
     assert f"Strengths, {BACKBONE}" in report
     assert f"Classes, {BACKBONE}" in report
@@ -133,6 +138,15 @@ def test_a_layer_that_is_none_is_one_line(data: tuple[str, str], tmp_path: Path)
     (config,) = compared.fitted(data[0], [BACKBONE], settings).values()
     with pytest.raises(UserError, match="no block stage9; did you mean stage"):
         next(probed.feature_sets(prepare(config, tmp_path)))
+
+
+def test_a_class_with_one_training_example_is_one_line(
+    data: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["probe", data[0], BACKBONE, "--config.data.per_class=1"]
+    command += [f"--config.{setting}" for setting in SETTINGS]
+    assert cli.main([*command, "--workdir", str(tmp_path / "one")]) == 2
+    assert "class 0 has 1 training examples, and a probe needs 2 of each" in capsys.readouterr().err
 
 
 def test_the_report_has_a_curve_over_layers(

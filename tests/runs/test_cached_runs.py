@@ -15,7 +15,7 @@ from test_resume import Job
 
 from jtl import configuration
 from jtl.errors import UserError
-from jtl.frozen import cache
+from jtl.frozen import cache, listing
 from jtl.frozen.store import Rows
 from jtl.runs import prepare, train
 from jtl.shell import cli
@@ -294,5 +294,5 @@ def test_names_that_begin_alike_have_to_be_told_apart(
     for end in "ab":
         (kept.place / f"{'0' * 15}{end}").mkdir(parents=True)
     with pytest.raises(UserError, match=r"000 begins the names 0.*a, 0.*b; write more"):
-        cache.remove(["000"])
-    assert len(cache.remove([])) == 2
+        listing.remove(["000"])
+    assert len(listing.remove([])) == 2

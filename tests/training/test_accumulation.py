@@ -144,6 +144,15 @@ def test_batch_norms_that_move_are_refused(tmp_path) -> None:
     prepare.prepare(made, tmp_path)
 
 
+def test_the_deviations_of_columns_are_no_batch_norm(tmp_path) -> None:
+    made = runs.config(tmp_path, accumulate=2)
+    made.model.standardize = True
+    prepare.prepare(made, tmp_path)
+    made.method = {"name": "adabn"}
+    with pytest.raises(UserError, match="adabn moves the statistics of batch norms, and none"):
+        prepare.prepare(made, tmp_path)
+
+
 def test_parts_that_devices_cannot_share_are_refused() -> None:
     with pytest.raises(
         UserError, match="24 cannot be shared by 8 devices in 2 parts; use 32 or 16"

@@ -136,6 +136,14 @@ def test_a_module_without_parameters_does_as_its_parent() -> None:
     assert trains("b/dropout") and trains("b/c/dropout")
 
 
+def test_a_norm_moves_where_its_parameters_train_and_no_module_without_any_does() -> None:
+    """Deviations of columns are statistics too, and stay."""
+    params = {"a": {"scale": 0.0}, "b": {"norm": {"scale": 0.0}}, "head": {"bias": 0.0}}
+    stats = {"a": {"mean": 0.0}, "b": {"norm": {"mean": 0.0}}, "columns": {"mean": 0.0}}
+    labels = partition.label(params, (("a/.*", "freeze"), (".*", "train")))
+    assert partition.moving_norms(labels, stats) == ["b/norm"]
+
+
 def test_a_prefix_of_a_name_is_another_module() -> None:
     trains = partition.training_modules(
         {"a": {"stage10": {"w": "train"}, "stage1": {"w": "freeze"}}}
