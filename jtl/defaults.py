@@ -50,8 +50,8 @@ def defaults() -> ConfigDict:
     # How far from the start to the end of training (0 to 1) classifiers are tested too: their
     # parameters are between those of model.initial and those that the run ends with.
     config.interpolate = ()
-    # Whether the frozen blocks run once, and what they give is kept for later runs too; if not,
-    # they run at every step.
+    # Whether the frozen blocks run once, and what they give is kept for later runs too, and images
+    # that do not fit in memory are decoded once; if not, at every step.
     config.cache = True
     # How the step is spread over devices, and how many of each process's there are; 0 is all.
     config.parallel = "jit"

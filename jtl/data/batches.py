@@ -7,14 +7,19 @@ no example is left out and a set smaller than a batch repeats.
 
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import islice
 
+import jax
 import numpy as np
 from jaxtyping import Int
 
+from jtl.data import images
 from jtl.data.examples import Examples
-from jtl.data.images import stack
 from jtl.errors import UserError
 from jtl.types import Labelled, Unlabelled
+
+AHEAD = 2
+"""Batches that a stream reads ahead."""
 
 
 @lru_cache(maxsize=32)  # few-shot sets need several epochs for one batch
@@ -78,7 +83,7 @@ def fetch(examples: Examples, indices: Int[np.ndarray, " batch"]) -> Labelled | 
     if isinstance(examples.inputs, np.ndarray):
         inputs = examples.inputs[indices]
     else:
-        inputs = stack(examples.inputs, indices.tolist())
+        inputs = images.stack(examples.inputs, indices.tolist())
     if examples.labels is None:
         return Unlabelled(inputs)
     return Labelled(inputs, examples.labels[indices])
@@ -94,20 +99,38 @@ def stream(
     name: str,
     process: int = 0,
     processes: int = 1,
-    threads: int = 8,
-    prefetch: int = 8,
+    threads: int = 0,
 ) -> Iterator[Labelled | Unlabelled]:
     """The batches of ``steps`` steps from ``first_step``, decoded ahead of time by grain.
 
     The batch of a step is the one that :func:`batch_indices` names, whatever the number of threads
-    and wherever the stream begins. ``name`` is "source" or "target".
+    and wherever the stream begins. Threads share each batch, so that few have to be read ahead: a
+    stream holds :data:`AHEAD` batches besides the one that it has just given.
+
+    Args:
+      examples: of one set.
+      seed: of the run.
+      first_step: whose batch is given first.
+      steps: how many batches there are.
+      batch_size: of the global batch.
+      name: "source" or "target".
+      process: which part of each batch this process reads.
+      processes: how many parts there are.
+      threads: that decode; 0 is as many as :func:`jtl.data.images.threads` says.
     """
     import grain  # takes seconds to import
 
-    def batch(step: int) -> Labelled | Unlabelled:
-        indices = batch_indices(seed, step, len(examples), batch_size, name)
-        return fetch(examples, local_slice(indices, process, processes))
+    threads = threads or images.threads()
+    parts = max(1, min(threads, batch_size // processes))
 
-    dataset = grain.MapDataset.range(first_step, first_step + steps).map(batch)
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
-    return iter(dataset.to_iter_dataset(options))
+    def part(position: int) -> Labelled | Unlabelled:
+        step, number = divmod(position, parts)
+        indices = batch_indices(seed, step, len(examples), batch_size, name)
+        own = local_slice(indices, process, processes)
+        return fetch(examples, np.array_split(own, parts)[number])
+
+    pieces = grain.MapDataset.range(first_step * parts, (first_step + steps) * parts).map(part)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=AHEAD * parts)
+    read = iter(pieces.to_iter_dataset(options))
+    while batch := list(islice(read, parts)):
+        yield jax.tree.map(lambda *rows: np.concatenate(rows), *batch)

@@ -117,9 +117,14 @@ def _collect(
 ) -> None:
     """Adds the images in ``folder`` (and below it, if ``deep``) to ``found``."""
     for path in sorted(_below(folder) if deep else folder.iterdir()):
-        if not path.is_file() or path.name.startswith("."):
+        if path.name.startswith("."):
             continue
-        if path.suffix.lower() not in SUFFIXES:
+        image = path.suffix.lower() in SUFFIXES
+        if image and path.is_symlink():
+            path.stat()  # an error, where the link leads to nothing
+        if not path.is_file():
+            continue
+        if not image:
             others.append(path)
             continue
         found.paths.append(path)

@@ -1,14 +1,14 @@
 """Image files of every kind, decoded into what a backbone takes."""
 
 import hashlib
+import io
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -32,6 +32,13 @@ class Picture(NamedTuple):
     changes: tuple[str, ...]
 
 
+def threads() -> int:
+    """How many decode: one for each core that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def decode(path: Path, preprocess: Preprocess) -> UInt8[np.ndarray, "size size channels"]:
     """An image file in the backbone's size and channels; an error names the file."""
     return read(path, preprocess).pixels
@@ -39,15 +46,13 @@ def decode(path: Path, preprocess: Preprocess) -> UInt8[np.ndarray, "size size c
 
 def read(path: Path, preprocess: Preprocess) -> Picture:
     """As :func:`decode`, together with what had to be done to the image."""
-    with _opened(path) as file:
-        return read_stream(file, str(path), preprocess)
+    return decoded(_encoded(path), str(path), preprocess)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def _encoded(path: Path) -> bytes:
+    """A file's content, read at once: each read on its own would wait for other threads."""
     try:
-        with path.open("rb") as file:
-            yield file
+        return path.read_bytes()
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no such file") from error
     except PermissionError as error:
@@ -56,15 +61,14 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def read_stream(file: BinaryIO, where: str, preprocess: Preprocess) -> Picture:
-    """As :func:`read`, from an open file; ``where`` names it in errors."""
+def decoded(encoded: bytes, where: str, preprocess: Preprocess) -> Picture:
+    """As :func:`read`, from a file's content; ``where`` names it in errors."""
     try:
-        with Image.open(file) as opened:
-            opened.load()
+        with Image.open(io.BytesIO(encoded)) as opened:
             image, changes = plain(opened)
     except Exception as error:  # damage makes PIL raise nearly anything: even TypeError
         raise UserError(
-            f"{where}: cannot be decoded ({_brief(error)}); mend or remove it"
+            f"{where}: cannot be decoded ({brief(error)}); mend or remove it"
         ) from error
     return finish(image, changes, preprocess)
 
@@ -81,7 +85,7 @@ def finish(image: Image.Image, changes: Sequence[str], preprocess: Preprocess) -
     return Picture(fit(image, preprocess), tuple(changes))
 
 
-def _brief(error: Exception) -> str:
+def brief(error: Exception) -> str:
     """The first line of an error, without the path that PIL puts into some."""
     if isinstance(error, Image.UnidentifiedImageError):
         return "no image, or of an unknown kind"
@@ -89,9 +93,13 @@ def _brief(error: Exception) -> str:
 
 
 def plain(image: Image.Image) -> tuple[Image.Image, list[str]]:
-    """The image upright in mode "L" or "RGB", and what was done to get there."""
+    """The image upright in mode "L" or "RGB", and what was done to get there.
+
+    Damage makes PIL raise nearly anything.
+    """
+    image.load()
     changes = []
-    if image.getexif().get(_ORIENTATION, 1) != 1:
+    if _turned(image):
         image = ImageOps.exif_transpose(image)
         changes.append("turned upright as its EXIF orientation says")
     if image.mode == "I" or image.mode.startswith("I;16"):
@@ -104,11 +112,21 @@ def plain(image: Image.Image) -> tuple[Image.Image, list[str]]:
         if drawing.getchannel("A").getextrema() != (255, 255):
             changes.append("transparency laid over white")
         return over_white(drawing), changes
-    if image.mode in ("1", "L"):
+    if image.mode in ("L", "RGB"):  # no copy: of a large photograph it takes as long as decoding
+        return image, changes
+    if image.mode == "1":
         return image.convert("L"), changes
-    if image.mode not in ("P", "RGB"):
+    if image.mode != "P":
         changes.append(f"{image.mode} made RGB")
     return image.convert("RGB"), changes
+
+
+def _turned(image: Image.Image) -> bool:
+    """Whether an orientation is given that is another than upright (1) and unknown (0)."""
+    try:
+        return image.getexif().get(_ORIENTATION) in range(2, 9)
+    except Exception:  # what is damaged is said of the image, and the image itself is whole
+        return False
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -139,12 +157,11 @@ class Files:
 
     def fingerprint(self, index: int) -> str:
         """Of the file and what is done to it."""
-        with _opened(self.paths[index]) as file:
-            return encoded_fingerprint(file.read(), self.preprocess)
+        return encoded_fingerprint(_encoded(self.paths[index]), self.preprocess)
 
     def read_all(self) -> tuple[UInt8[np.ndarray, "files size size channels"], tuple[str, ...]]:
-        """All files decoded, by all cores, and what was done to how many of them."""
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        """All files decoded, and what was done to how many of them."""
+        with ThreadPoolExecutor(threads()) as pool:
             pictures = pool.map(lambda path: read(path, self.preprocess), self.paths)
             return gather(pictures, len(self), self.preprocess)
 

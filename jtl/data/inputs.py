@@ -137,9 +137,9 @@ def given(inputs: Any, taken: Taken) -> list[Item]:
 
 
 def chunks(items: Sequence[Item], taken: Taken) -> Iterator[Chunk]:
-    """The inputs in order, read by all cores, some at a time."""
+    """The inputs in order, read by threads, some at a time."""
     size = TEXTS if isinstance(taken.wanted, Tokenization) else CHUNK
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(images.threads()) as pool:
         for start in range(0, len(items), size):
             part = items[start : start + size]
             tried = list(zip(part, pool.map(_try, part), strict=True))
@@ -283,8 +283,8 @@ def _picture(name: str, image: Image.Image, taken: Taken) -> np.ndarray:
     preprocess = of_images(name, taken.wanted)
     try:
         plain = images.plain(image)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{name}: cannot be decoded ({error})") from error
+    except Exception as error:  # as of a file's content
+        raise UserError(f"{name}: cannot be decoded ({images.brief(error)})") from error
     return images.finish(*plain, preprocess).pixels
 
 

@@ -64,7 +64,8 @@ def fit(image: Image.Image, preprocess: Preprocess) -> UInt8[np.ndarray, "size s
         image = image.resize(size, filtered)
     elif image.size != size or preprocess.crop < 1:
         image = ImageOps.fit(image, size, filtered, bleed=(1 - preprocess.crop) / 2)
-    pixels = np.asarray(image.convert(MODES[preprocess.channels]))
+    mode = MODES[preprocess.channels]
+    pixels = np.asarray(image if image.mode == mode else image.convert(mode))
     return pixels.reshape(*size, preprocess.channels)
 
 

@@ -4,7 +4,6 @@ It must have been prepared as ``array_record`` (``download_and_prepare`` of a bu
 ``file_format="array_record"``), for the default file format needs TensorFlow to be read.
 """
 
-import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +17,11 @@ from jtl.data.examples import Examples, Inputs
 from jtl.data.images import (
     MEMORY_LIMIT,
     Picture,
+    decoded,
     decoded_bytes,
     encoded_fingerprint,
     finish,
     gather,
-    read_stream,
 )
 from jtl.data.preprocess import of_images
 from jtl.errors import UserError, nearest
@@ -111,7 +110,7 @@ class Records:
         """Example ``index``, which must hold an image: an encoded file, or an array of pixels."""
         value = self.value(index)
         if isinstance(value, bytes):
-            return read_stream(io.BytesIO(value), self.stamp(index), preprocess)
+            return decoded(value, self.stamp(index), preprocess)
         if value.dtype != np.uint8 or value.ndim != 3 or value.shape[2] not in (1, 3):
             raise UserError(
                 f"{self.stamp(index)}: {self.key} is {value.dtype} of shape {value.shape}, "

@@ -5,16 +5,19 @@ import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from jtl import catalogue
 from jtl.data.examples import Examples
 from jtl.data.images import MEMORY_LIMIT
+from jtl.data.kept import Kept
 from jtl.data.splits import Domains
 from jtl.devices import runtime, sharding
 from jtl.frozen import cache
@@ -91,6 +94,8 @@ def prepare(config: ConfigDict, folder: Path, shared: Shared | None = None) -> R
         *shape,
     )
     net, in_memory = _cut(config, build.network(config, found, start, made), domains)
+    if config.cache and not net.cut:
+        domains = shared(partial(_decoded_once, domains), "decoded once", *backbone, *parts)
     if catalogue.METHODS[config.method.name].perturbs:
         moved = "what the frozen blocks give" if net.cut else "the inputs"
         print(f"{config.method.name} changes {moved}, as that is what training reads")
@@ -151,6 +156,31 @@ def _cut(config: ConfigDict, net: Network, domains: Domains) -> tuple[Network, b
         why = f"what they give for {count} examples would take {size / 2**30:.1f} GiB"
     print(f"the {net.cut} frozen blocks run at every step: {why}")
     return dataclasses.replace(net, cut=0), True
+
+
+def _decoded_once(domains: Domains) -> Domains:
+    """The domains, images that do not fit in memory being kept on disk once they are decoded."""
+    lazy = {
+        name: part
+        for name, part in vars(domains).items()
+        if part is not None and not isinstance(part.inputs, np.ndarray)
+    }
+    if not lazy:
+        return domains
+    size = sum(len(part) * part.inputs[0].nbytes for part in lazy.values())
+    folder = cache.place()
+    said = f"{size / 2**30:.1f} GiB of decoded images"
+    if not cache.fits(size):
+        print(f"images are decoded in every epoch: {folder} has no room for {said}")
+        return domains
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = {n: dataclasses.replace(p, inputs=Kept(p.inputs, folder)) for n, p in lazy.items()}
+    except OSError as error:
+        print(f"images are decoded in every epoch: {folder} cannot be written ({error.strerror})")
+        return domains
+    print(f"images are decoded once: while this lasts, {folder} holds up to {said}")
+    return dataclasses.replace(domains, **kept)
 
 
 def _stored(net: Network, domains: Domains, *, in_memory: bool) -> Domains:

@@ -1,6 +1,8 @@
 """Which examples make up a batch."""
 
+import time
 from dataclasses import replace
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from examples_of import vectors
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jtl.data.batches import batch_indices, fetch, local_slice, stream, stretch_indices
+from jtl.data.batches import AHEAD, batch_indices, fetch, local_slice, stream, stretch_indices
 from jtl.data.examples import Examples
 from jtl.errors import UserError
 from jtl.types import Labelled, Unlabelled
@@ -131,6 +133,12 @@ def test_streamed_batches_are_those_in_memory_wherever_the_stream_begins(
         np.testing.assert_array_equal(batch.labels, expected.labels)
 
 
+def test_a_batch_that_processes_cannot_share_has_no_stream() -> None:
+    settings = {"seed": 0, "first_step": 0, "steps": 2, "batch_size": 2, "name": "source"}
+    with pytest.raises(UserError, match="batch_size 2 cannot be shared by 3 processes"):
+        next(stream(lazy(), **settings, process=0, processes=3))
+
+
 def test_streams_of_processes_make_up_the_global_stream() -> None:
     def streamed(**slices: int) -> list[np.ndarray]:
         settings = {"seed": 0, "first_step": 3, "steps": 2, "batch_size": 8} | slices
@@ -140,6 +148,46 @@ def test_streams_of_processes_make_up_the_global_stream() -> None:
     halves = [streamed(process=process, processes=2) for process in (0, 1)]
     for whole, *parts in zip(streamed(), *halves, strict=True):
         np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_threads_share_a_batch() -> None:
+    class Waiting(Numbered):
+        together = Barrier(2, timeout=30)
+
+        def __getitem__(self, index: int) -> np.ndarray:
+            self.together.wait()  # breaks where one thread alone decodes
+            return super().__getitem__(index)
+
+    waiting = replace(lazy(), inputs=Waiting())
+    batch = next(
+        stream(waiting, seed=0, first_step=0, steps=1, batch_size=2, name="source", threads=2)
+    )
+    assert batch.inputs.shape == (2, 2, 2, 1)
+
+
+@pytest.mark.parametrize("threads", [1, 3, 16])
+def test_two_batches_are_read_ahead_and_no_more(threads: int) -> None:
+    class Counting(Numbered):
+        def __init__(self) -> None:
+            self.read: list[int] = []
+
+        def __getitem__(self, index: int) -> np.ndarray:
+            self.read.append(index)
+            return super().__getitem__(index)
+
+    counting = Counting()
+    batches = stream(
+        replace(lazy(), inputs=counting),
+        **{"seed": 0, "first_step": 0, "steps": 9, "batch_size": 8, "name": "source"},
+        threads=threads,
+    )
+    for seen in (1, 2):
+        next(batches)
+        deadline = time.monotonic() + 30
+        while len(counting.read) < 8 * (seen + AHEAD) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(0.05)  # in which more would be read
+        assert len(counting.read) == 8 * (seen + AHEAD)
 
 
 def test_an_error_in_a_thread_reaches_the_reader() -> None:

@@ -178,6 +178,15 @@ def test_a_truncated_image_is_named(pets: Path) -> None:
         load(pets)
 
 
+def test_a_link_to_nothing_is_named(pets: Path) -> None:
+    """Rather than passed over, which would train on fewer images than there were."""
+    (pets / "dog" / "moved.png").symlink_to(pets / "gone.png")
+    with pytest.raises(UserError, match=r"dog/moved.png cannot be read \(No such file"):
+        load(pets)
+    (pets / "dog" / "moved.png").rename(pets / "dog" / ".moved.png")  # as editors' locks are
+    assert len(load(pets)) == 5
+
+
 def test_a_backbone_of_vectors_is_refused(pets: Path) -> None:
     with pytest.raises(UserError, match="holds images, and this backbone takes vectors; choose"):
         folder.load(str(pets), None)

@@ -1,12 +1,13 @@
 """Image files of every kind, and arrays of images."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from jtl.data.images import decode, read
+from jtl.data.images import decode, read, threads
 from jtl.data.preprocess import changes, resize_array
 from jtl.errors import UserError
 from jtl.types import Preprocess
@@ -94,6 +95,28 @@ def test_the_exif_orientation_is_followed(tmp_path: Path) -> None:
     assert picture.changes == ("turned upright as its EXIF orientation says",)
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+def test_an_unknown_orientation_is_upright(tmp_path: Path, suffix: str) -> None:
+    """Cameras write 0 where they do not know; 9 is nothing at all."""
+    expected = decode(save(tmp_path / f"a.{suffix}", Image.fromarray(PIXELS)), RGB)
+    for orientation in (0, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        path = save(tmp_path / f"{orientation}.{suffix}", Image.fromarray(PIXELS), exif=exif)
+        picture = read(path, RGB)
+        np.testing.assert_array_equal(picture.pixels, expected)
+        assert picture.changes == ()
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+def test_an_image_is_decoded_whose_exif_is_damaged(tmp_path: Path, suffix: str) -> None:
+    expected = decode(save(tmp_path / f"a.{suffix}", Image.fromarray(PIXELS)), RGB)
+    damaged = b"Exif\0\0" + bytes(40)
+    picture = read(save(tmp_path / f"b.{suffix}", Image.fromarray(PIXELS), exif=damaged), RGB)
+    np.testing.assert_array_equal(picture.pixels, expected)
+    assert picture.changes == ()
+
+
 def test_an_oblong_image_is_cropped_at_the_centre(tmp_path: Path) -> None:
     pixels = np.zeros((16, 48, 3), np.uint8)
     pixels[:, 16:32] = 255
@@ -169,6 +192,16 @@ def test_a_file_that_may_not_be_read_is_named(
     monkeypatch.setattr(Path, "open", refuse)  # the tests may run as root, whom nothing stops
     with pytest.raises(UserError, match=r"a.png: may not be read"):
         decode(tmp_path / "a.png", RGB)
+
+
+def test_as_many_threads_decode_as_the_process_has_cores_to_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 128)  # of a machine that is shared
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {4, 5, 9}, raising=False)
+    assert threads() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert threads() == 128
 
 
 def test_floating_point_images_are_refused(tmp_path: Path) -> None:

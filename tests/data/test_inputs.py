@@ -156,6 +156,17 @@ def test_a_program_hands_over_images_of_every_kind(place: Path) -> None:
         inputs.given(array, IMAGES)
 
 
+def test_an_opened_image_that_breaks_off_is_named(place: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save("cut.jpg")
+    whole = Path("cut.jpg").read_bytes()
+    Path("cut.jpg").write_bytes(whole[: len(whole) // 2])
+    with Image.open("cut.jpg") as opened:
+        (chunk,) = inputs.chunks(inputs.given([opened], IMAGES), IMAGES)
+    assert chunk.rows is None
+    assert [line.partition(" (")[0] for line in chunk.unread] == ["inputs[0]: cannot be decoded"]
+
+
 def test_a_model_of_sounds_reads_archives_alone(place: Path) -> None:
     _, unread = inputs.named(["photos"], Taken(Sound((0,)), 8))
     assert unread == ["photos: holds no file that this model takes (.npz)"]

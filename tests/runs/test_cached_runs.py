@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from PIL import Image
 from test_resume import Job
 
 from jtl import configuration
+from jtl.data import folder
+from jtl.data.kept import Kept as Decoded
 from jtl.errors import UserError
 from jtl.frozen import cache, listing
 from jtl.frozen.store import Rows
@@ -117,6 +120,50 @@ def test_a_run_that_went_on_from_the_store_ends_as_one_that_did_not_stop(
     assert kept.computed == []
     for name, leaf in expected.items():
         np.testing.assert_array_equal(found[name], leaf, err_msg=name)
+
+
+@pytest.fixture
+def streamed(data: Path, monkeypatch: pytest.MonkeyPatch) -> ConfigDict:
+    """A config that trains all of a network on images that do not fit in memory."""
+    monkeypatch.setattr(folder, "load", partial(folder.load, memory_limit=0))
+    return runs.picture_config(data)
+
+
+def test_images_that_do_not_fit_in_memory_are_kept_decoded(
+    streamed: ConfigDict, tmp_path: Path, kept: Kept, capsys
+) -> None:
+    run, shared = prepare.prepare(streamed, tmp_path), prepare.Shared()
+    assert (
+        f"images are decoded once: while this lasts, {kept.place} holds" in capsys.readouterr().out
+    )
+    assert isinstance(run.labelled.inputs, Decoded) and isinstance(
+        run.stored.source_test.inputs, Decoded
+    )
+    lanes = [prepare.prepare(streamed, tmp_path, shared) for _ in range(2)]
+    assert lanes[0].labelled.inputs is lanes[1].labelled.inputs
+    streamed.partition = FROZEN  # what the blocks give is kept then
+    frozen = prepare.prepare(streamed, tmp_path)
+    assert not isinstance(frozen.domains.source_train.inputs, Decoded)
+
+
+@pytest.mark.parametrize("why", ["cache", "limit", "folder"])
+def test_images_that_may_not_be_kept_are_decoded_again(
+    why: str, streamed: ConfigDict, tmp_path: Path, kept: Kept, monkeypatch, capsys
+) -> None:
+    said = {
+        "cache": "",
+        "limit": f"images are decoded in every epoch: {kept.place} has no room for 0.0 GiB",
+        "folder": f"images are decoded in every epoch: {kept.place} cannot be written (",
+    }
+    if why == "cache":
+        streamed.cache = False
+    elif why == "limit":
+        monkeypatch.setenv(cache.LIMIT, "0")
+    else:
+        kept.place.write_text("a file")
+    run = prepare.prepare(streamed, tmp_path)
+    assert not isinstance(run.labelled.inputs, Decoded)
+    assert said[why] in (out := capsys.readouterr().out) and "decoded once" not in out
 
 
 COUNTED = """

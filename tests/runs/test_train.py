@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import small_runs as runs
 
-from jtl.data import folder
+from jtl.data import folder, images
 from jtl.devices import runtime, sharding
 from jtl.errors import UserError
 from jtl.records import workdir
@@ -419,10 +419,20 @@ def test_stages_unfreeze_and_resume_across_their_boundary(data, tmp_path) -> Non
     assert steps == sorted(set(steps))
 
 
-def test_pictures_that_do_not_fit_in_memory_train_the_same_model(data, tmp_path, monkeypatch):
+def test_pictures_that_do_not_fit_in_memory_train_the_same_model(
+    data, tmp_path, monkeypatch, capsys
+):
+    """And each is decoded once, though four batches of 8 and two evaluations read 24."""
     assert train.run(runs.picture_config(data), tmp_path / "memory") == 0
     monkeypatch.setattr(folder, "load", partial(folder.load, memory_limit=0))
+    monkeypatch.setenv("JTL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("JTL_CACHE_LIMIT", "1")
+    decoded, decode = [], images.decode
+    monkeypatch.setattr(images, "decode", lambda *of: decoded.append(of[0]) or decode(*of))
     assert train.run(runs.picture_config(data), tmp_path / "stream") == 0
+    assert "images are decoded once: " in capsys.readouterr().out
+    places = {path: decoded.count(path) for path in decoded}
+    assert len(places) == 24 and sum(places.values()) <= 24 + 4
     expected, found = runs.model(tmp_path / "memory"), runs.model(tmp_path / "stream")
     for name, leaf in expected.items():
         np.testing.assert_allclose(found[name], leaf, rtol=1e-5, atol=1e-6, err_msg=name)
