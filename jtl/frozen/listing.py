@@ -99,6 +99,8 @@ def _named(word: str, names: Collection[str]) -> str:
     matching = [name for name in names if word and name.startswith(word)]
     if len(matching) > 1:
         raise UserError(f"cache: {word} begins the names {', '.join(sorted(matching))}; write more")
+    if not names:
+        raise UserError(f"cache: nothing is called {word}; nothing is kept in {cache.place()}")
     if not matching:
         raise UserError(f"cache: nothing is called {word}; {nearest(word, names)}")
     return matching[0]

@@ -60,14 +60,17 @@ def check(labelled: Examples) -> None:
 def fit(train: probing.Features, labels: Int[np.ndarray, " examples"]) -> dict[str, Probe]:
     """Every kind of probe on training examples, by its name.
 
-    Nearest neighbours are left out where the features are not in memory.
+    Nearest neighbours are left out where the features are not in memory, and this is said.
     """
     strengths = STRENGTHS * probing.total_variance(train)
     made = {
         "logistic": _logistic(train, labels, strengths),
         "ridge": _ridge(train, labels, strengths),
     }
-    return made | ({"nearest": _nearest(train, labels)} if isinstance(train, np.ndarray) else {})
+    if isinstance(train, np.ndarray):
+        return made | {"nearest": _nearest(train, labels)}
+    print("no vote of nearest neighbours: the features do not fit in memory")
+    return made
 
 
 def scores(probe: Probe, features: probing.Features) -> Float[np.ndarray, "examples classes"]:

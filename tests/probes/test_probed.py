@@ -161,11 +161,18 @@ def test_the_report_has_a_curve_over_layers(
     assert f"Layers, {BACKBONE}" in (tmp_path / "layers" / workdir.REPORT).read_text()
 
 
-def test_features_on_disk_are_probed_as_those_in_memory_are() -> None:
+def test_features_on_disk_are_probed_as_those_in_memory_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     random = np.random.default_rng(0)
     labels = np.arange(30) % 3
     rows = (random.standard_normal((30, 6)) + 2 * np.eye(3, 6)[labels]).astype(np.float32)
-    inside, outside = fits.fit(rows, labels), fits.fit(probing.LazyRows(list(rows)), labels)
+    inside = fits.fit(rows, labels)
+    assert not capsys.readouterr().out
+    outside = fits.fit(probing.LazyRows(list(rows)), labels)
+    assert capsys.readouterr().out == (
+        "no vote of nearest neighbours: the features do not fit in memory\n"
+    )
     assert list(outside) == ["logistic", "ridge"]
     for kind, probe in outside.items():
         assert probe.chosen == inside[kind].chosen

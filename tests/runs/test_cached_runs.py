@@ -333,6 +333,8 @@ def test_what_is_stored_is_listed_and_removed(
     assert f"nothing is called {name}" in capsys.readouterr().err
     assert cli.main(["cache", "rm", "--all"]) == 0
     assert [path.name for path in kept.place.iterdir()] == ["mine"]
+    assert cli.main(["cache", "rm", name]) == 2
+    assert f"nothing is kept in {kept.place}" in capsys.readouterr().err
 
 
 def test_names_that_begin_alike_have_to_be_told_apart(
