@@ -57,22 +57,23 @@ class Cost(NamedTuple):
 # --- a step as the problem grows ------------------------------------------------------------------
 
 
-def of_step(settings: Mapping[str, int], folder: Path, rounds: int, parts: int = 1) -> Cost:
-    """A step of so many runs of DANN at once, all in one program."""
+def of_step(settings: Mapping[str, int], folder: Path, rounds: int, pieces: int = 1) -> Cost:
+    """A step of so many runs of DANN, at once or in turn, as a study has them."""
     if not rounds:
-        scratch = _scratch_of_step(_run(settings, folder, 0, parts))
+        scratch = _scratch_of_step(_run(settings, folder, 0, pieces))
         return Cost(math.nan, scratch * settings["runs"] / 2**20)
-    runs = [_run(settings, folder, seed, parts) for seed in range(settings["runs"])]
+    runs = [_run(settings, folder, seed, pieces) for seed in range(settings["runs"])]
     program = lanes.Program(runs[0], len(runs))
-    if program.lanes < len(runs):
-        raise SystemExit(f"{len(runs)} runs do not fit in memory")
-    trained = lanes.Lanes(program, runs)
+    firsts = range(0, len(runs), program.lanes)
+    parts = [lanes.Lanes(program, runs[first : first + program.lanes]) for first in firsts]
     steps = max(2, min(20, 6400 // (settings["batch"] * len(runs))))
-    trained.advance(0, steps)
+    for part in parts:
+        part.advance(0, steps)
     times = []
     for number in range(1, rounds + 1):
         begun = time.perf_counter()
-        trained.advance(number * steps, steps)
+        for part in parts:
+            part.advance(number * steps, steps)
         times.append((time.perf_counter() - begun) / steps)
     return Cost(1000 * float(np.median(times)), _scratch_of_step(runs[0]) * len(runs) / 2**20)
 

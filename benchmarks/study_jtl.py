@@ -1,14 +1,16 @@
-"""DANN on features, many runs of it, as jtl's studies train them, for ``study.py``.
+"""Many runs of DANN as jtl trains them: as a study does, or one after another, for ``study.py``.
 
-python benchmarks/study_jtl.py CONFIG FOLDER SEEDS STRENGTHS
+python benchmarks/study_jtl.py (study | alone) CONFIG FOLDER SEEDS STRENGTHS
 
-writes to the folder what PyTorch must know, then waits on its input for what ``study.py`` asks of
-it. Both numbers are counts.
+"study" writes to the folder what PyTorch must know. Both then wait on their input for what
+``study.py`` asks of them. The last two numbers are counts.
 """
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -25,98 +27,116 @@ from jtl.types import Batch, Labelled, TrainState, Unlabelled
 STRENGTHS = (0.1, 0.3, 1.0, 3.0)
 
 
-class Runs:
-    """The runs of a study: together as lanes of one program, or one after another.
+class Study:
+    """Runs as a study trains them: as lanes of one program, or in turn.
 
     Args:
-      config: the file of one run's config.
-      seeds, strengths: how many of each; there is a run of every pair.
+      runs: that differ in numbers alone.
+      cores: that are devices.
     """
 
-    def __init__(self, config: str, seeds: int, strengths: int) -> None:
-        shared = Shared()
-        self.runs = [
-            _prepared(config, seed, strength, shared)
-            for seed in range(seeds)
-            for strength in STRENGTHS[:strengths]
-        ]
-        program = lanes.Program(self.runs[0], len(self.runs))
-        if program.in_turn or program.lanes < len(self.runs):
-            sys.exit(f"{config}: {program.lanes} of its runs are trained at once, not all")
-        self._program = program
-        self._alone = _Alone(self.runs[0])
+    def __init__(self, runs: list[Run], cores: int) -> None:
+        self._runs, self._program = runs, lanes.Program(runs[0], len(runs), cores)
+        if not self.in_turn() and self._program.lanes < len(runs):
+            sys.exit(f"{self._program.lanes} of {len(runs)} runs are trained at once, not all")
+
+    def in_turn(self) -> bool:
+        """Whether the runs are trained one after another."""
+        return self._program.lanes == 1
+
+    def on_features(self) -> bool:
+        """Whether they are trained on vectors, as PyTorch's are."""
+        return self._runs[0].labelled.array().ndim == 2
 
     def losses(self, steps: int) -> list[list[float]]:
-        """Of the first steps of every run, together."""
+        """Of the first steps of every run."""
         with jax.default_matmul_precision("highest"):
-            return lanes.Lanes(self._program, self.runs).advance(0, steps)["loss"].tolist()
+            return [
+                row for part in self._parts() for row in part.advance(0, steps)["loss"].tolist()
+            ]
 
-    def together(self, steps: int) -> float:
-        """Seconds that some steps of all runs take as one program, from their first one."""
-        trained = lanes.Lanes(self._program, self.runs)
-        return seconds(lambda: trained.advance(0, steps), 1)
-
-    def one_by_one(self, steps: int) -> float:
-        """Seconds that some steps of all runs take, one run after another."""
+    def train(self, steps: int) -> float:
+        """Seconds that some steps of all runs take, from their first one."""
 
         def all_of_them() -> None:
-            for run in self.runs:
-                self._alone.train(run, steps)
+            for part in self._parts():
+                for first, count in _stretches(steps):
+                    part.advance(first, count)
 
         return seconds(all_of_them, 1)
 
     def write(self, folder: Path) -> None:
         """Data, first parameters and settings of every run, and the examples of its first steps."""
-        first, arrays = self.runs[0], {}
-        source, target = _sets(first)
-        arrays |= {"source": source.inputs, "labels": source.labels, "target": target.inputs}
-        settings = []
-        for number, run in enumerate(self.runs):
-            state = self._alone.start(run)
-            for path, leaf in partition.walk(state.params):
+        source, target = _sets(self._runs[0])
+        arrays: dict[str, Any] = {
+            "source": source.inputs,
+            "labels": source.labels,
+            "target": target.inputs,
+        }
+        trained = [(part, lane) for part in self._parts() for lane in range(self._program.lanes)]
+        for number, (run, (part, lane)) in enumerate(zip(self._runs, trained, strict=False)):
+            for path, leaf in partition.walk(part.state(lane).params):
                 arrays[f"{number}/{path}"] = np.asarray(leaf)
             choice = _choose(run, 10)
             arrays |= {f"{number}/sources": choice.source, f"{number}/targets": choice.target}
-            settings.append(_settings(run))
         np.savez(folder / "study.npz", **arrays)
-        (folder / "study.json").write_text(json.dumps(settings))
+        (folder / "study.json").write_text(json.dumps([_settings(run) for run in self._runs]))
+
+    def _parts(self) -> Iterator[lanes.Lanes]:
+        for first in range(0, len(self._runs), self._program.lanes):
+            yield lanes.Lanes(self._program, self._runs[first : first + self._program.lanes])
 
 
-class _Alone:
-    """A run as jtl's runner trains it, without evaluation and checkpoints.
+class Alone:
+    """Runs as jtl's runner trains each, without evaluation and checkpoints.
 
-    Runs that differ only in numbers share one compiled program.
+    Those that differ only in numbers share one compiled program.
     """
 
-    def __init__(self, like: Run) -> None:
-        self._devices = sharding.mesh()
-        training = like.stages[0].training
+    def __init__(self, runs: list[Run]) -> None:
+        self._runs, self._run, self._devices = runs, runs[0], sharding.mesh()
+        training = self._run.stages[0].training
         self._init = jax.jit(training.init, out_shardings=sharding.replicated(self._devices))
-        self._run: Run = like
         self._advance = execution.from_memory(
             training.step,
-            Batch(*_sets(like)),
+            Batch(*_sets(self._run)),
             lambda start, count: _choose(self._run, count, start),
-            like.hyper,
+            self._run.hyper,
             self._devices,
         )
 
-    def start(self, run: Run) -> TrainState:
-        return self._init(run.config.seed, run.hyper, run.net.start())
+    def train(self, steps: int) -> float:
+        """Seconds that some steps of all runs take, one run after another."""
 
-    def train(self, run: Run, steps: int) -> None:
-        self._run, state = run, self.start(run)
-        for first in range(0, steps, execution.LONGEST_STRETCH):
-            count = min(execution.LONGEST_STRETCH, steps - first)
+        def all_of_them() -> None:
+            for run in self._runs:
+                self._train(run, steps)
+
+        return seconds(all_of_them, 1)
+
+    def _train(self, run: Run, steps: int) -> None:
+        self._run = run
+        state: TrainState = self._init(run.config.seed, run.hyper, run.net.start())
+        for first, count in _stretches(steps):
             state, _ = self._advance(state, first, count)
         jax.block_until_ready(state)
 
 
-def _prepared(config: str, seed: int, strength: float, shared: Shared) -> Run:
-    made, _ = configuration.load(config)
-    with made.unlocked():
-        made.seed, made.method.strength = seed, strength
-    return prepare(made, Path(), shared)
+def _stretches(steps: int) -> Iterator[tuple[int, int]]:
+    """First step and number of each."""
+    for first in range(0, steps, execution.LONGEST_STRETCH):
+        yield first, min(execution.LONGEST_STRETCH, steps - first)
+
+
+def _prepared(config: str, seeds: int, strengths: int, devices: int) -> list[Run]:
+    shared, runs = Shared(), []
+    for seed in range(seeds):
+        for strength in STRENGTHS[:strengths]:
+            made, _ = configuration.load(config)
+            with made.unlocked():
+                made.seed, made.method.strength, made.devices = seed, strength, devices
+            runs.append(prepare(made, Path(), shared))
+    return runs
 
 
 def _sets(run: Run) -> tuple[Labelled, Unlabelled]:
@@ -148,8 +168,13 @@ def _settings(run: Run) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    _, _config, _folder, _seeds, _strengths = sys.argv
+    _, _way, _config, _folder, _seeds, _strengths = sys.argv
     runtime.start()
-    _runs = Runs(_config, int(_seeds), int(_strengths))
-    _runs.write(Path(_folder))
-    serve(_runs)
+    _cores = runtime.split_cores() if _way == "study" else 1
+    _runs = _prepared(_config, int(_seeds), int(_strengths), devices=int(_cores > 1))
+    if _way == "alone":
+        serve(Alone(_runs))
+    else:
+        _study = Study(_runs, _cores)
+        _study.write(Path(_folder))
+        serve(_study)

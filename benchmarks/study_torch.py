@@ -91,7 +91,7 @@ class Runs:
             found.append(self._trained(number, *(part[:steps].long() for part in chosen)))
         return found
 
-    def one_by_one(self, steps: int) -> float:
+    def train(self, steps: int) -> float:
         """Seconds that some steps of all runs take, one run after another."""
 
         def all_of_them() -> None:

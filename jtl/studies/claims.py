@@ -32,6 +32,7 @@ class Part:
         self.runs: list[Planned] = []
         self.others = False
         self._session, self._claims = session, list[ExitStack]()
+        self._begun = False
 
     def __enter__(self) -> Self:
         return self
@@ -52,23 +53,25 @@ class Part:
             except workdir.TakenError:
                 self.others = True
                 return
-            times, _ = attempts.failed(run.place, self._session)
+            times = attempts.failed(run.place, self._session)
             if workdir.summary(run.place) is not None or bool(times) != troubled:
                 return
             if times >= attempts.MOST:
-                attempts.fail(run.place, self._session)
+                if not attempts.is_given_up(run.place, self._session):
+                    attempts.fail(run.place, self._session)
                 return
             self.runs.append(run)
             self._claims.append(claim.pop_all())
 
     def begin(self) -> None:
         """Notes that this process is at the runs."""
+        self._begun = True
         for run in self.runs:
             attempts.begin(run.place, self._session)
 
     def keep(self, count: int) -> None:
         """Lets go all but the first."""
-        for run in self.runs[count:]:
+        for run in self.runs[count:] if self._begun else ():  # else the note is another session's
             attempts.end(run.place)
         self._release(count)
 

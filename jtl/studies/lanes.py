@@ -1,13 +1,13 @@
 """Runs that differ only in numbers, trained as lanes of one program.
 
 Seed, split and strengths of a run are arrays, so one compiled step serves many runs: mapped over a
-leading axis of lanes, which is split over the devices; or, where a loop over steps would be slow,
-for one run after another.
+leading axis of lanes, which is split over the devices, the cores of a CPU among them; or, where
+that would be slow, for one run after another.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -19,9 +19,9 @@ from jtl.devices import memory, sharding
 from jtl.runs import build
 from jtl.runs.prepare import Run
 from jtl.studies.pool import pool
+from jtl.studies.steps import Steps, dispatched, enter, of_lane
 from jtl.training import execution
-from jtl.training.step import Training, repartition
-from jtl.types import Batch, Hyperparameters, Labelled, Terms, TrainState, Unlabelled
+from jtl.types import Batch, Labelled, TrainState, Unlabelled
 
 NUMBERS = (
     "seed",
@@ -31,6 +31,10 @@ NUMBERS = (
     "optimizer.weight_decay",
 )
 """The keys in which lanes of one program may differ, beside the method's hyper-parameters."""
+TOGETHER, APART = 2**17, 2**22
+"""The most bytes of parameters that a step reads, such that a core of a CPU is at all of its lanes
+in one operation, or at one lane after another. All cores share a run with more: of two at once, the
+cores' common cache would not hold what is read at each step (benchmarks/README.md)."""
 SHARE_OF_MEMORY = 0.5
 """Of a device's free memory, what the program may take; the rest is for evaluation, and others."""
 
@@ -60,35 +64,42 @@ class Program:
     Args:
       like: one of them.
       count: how many there are.
+      cores: of a CPU, if each of them is a device (:func:`jtl.devices.runtime.split_cores`). Lanes
+        are split over them; runs that take turns keep to what their config says.
 
     Attributes:
+      devices: that train them.
       lanes: how many are trained at once: as many as fit in memory, by what the compiled program
-        says that it takes; or one.
+        says that it takes; or one, of runs that take turns.
       in_turn: whether steps are dispatched one by one; a stretch of any length then compiles
         nothing.
+      on_cores: whether lanes are split over cores.
+      place: where the state of a lane lies, and all else that it has of its own.
       init, enter, advance: compiled; ``enter`` and ``advance`` hold one function a stage.
     """
 
-    def __init__(self, like: Run, count: int) -> None:
-        self.devices = sharding.mesh(like.config.devices)
-        first, one = like.stages[0].training, _Steps(like.stages[0].training).one
-        shapes = _shapes_of_one(like)
-        self.in_turn = in_turn = execution.loop_is_slow(jax.jit(one).trace(*shapes).jaxpr)
-        place = sharding.replicated(self.devices) if in_turn else sharding.split(self.devices)
-        compiled = partial(jax.jit, out_shardings=place)
-        self.init = compiled(jax.vmap(first.init))
-        self.enter = [
-            compiled(jax.vmap(partial(_enter, stage.training)), donate_argnums=0)
-            for stage in like.stages
-        ]
-        steps = [_Steps(stage.training) for stage in like.stages]
-        self.advance = [
-            _dispatched(compiled(step.alone, donate_argnums=0))
-            if in_turn
-            else compiled(step.mapped, donate_argnums=0)
-            for step in steps
-        ]
-        self.lanes = 1 if in_turn else self._fitting(like, count)
+    def __init__(self, like: Run, count: int, cores: int = 1) -> None:
+        steps, shapes = [Steps(stage.training) for stage in like.stages], _shapes_of_one(like)
+        size, on_cpu = _bytes_read(shapes[0]), jax.default_backend() == "cpu"
+        large = on_cpu and size > APART
+        self.in_turn = in_turn = execution.loop_is_slow(jax.jit(steps[0].one).trace(*shapes).jaxpr)
+        cores = 1 if in_turn or large else _cores(count, cores, sets=shapes[2])
+        self.on_cores = cores > 1
+        own = 1 if large and not in_turn else like.config.devices
+        self.devices = sharding.mesh(cores if self.on_cores else own)
+        self.place = sharding.replicated(self.devices) if in_turn else sharding.split(self.devices)
+        compiled = partial(jax.jit, out_shardings=self.place)
+        self.init = compiled(jax.vmap(like.stages[0].training.init))
+        donated = partial(compiled, donate_argnums=0)
+        self.enter = [donated(jax.vmap(partial(enter, each.training))) for each in like.stages]
+        self.advance: list[Any]
+        if in_turn:
+            self.advance = [dispatched(donated(each.alone)) for each in steps]
+        elif on_cpu and size > TOGETHER:
+            self.advance = [donated(each.in_order(self.devices)) for each in steps]
+        else:
+            self.advance = [donated(each.mapped) for each in steps]
+        self.lanes = 1 if in_turn or large else self._fitting(like, count)
 
     def _fitting(self, like: Run, count: int) -> int:
         """How many lanes to train at once, as many as fit: tried from all of them downwards."""
@@ -114,12 +125,12 @@ class Program:
         taken = []
         for number, (stage, advance) in enumerate(zip(like.stages, self.advance, strict=True)):
             if number:
-                state = jax.eval_shape(partial(_enter, stage.training), state, hyper)
+                state = jax.eval_shape(partial(enter, stage.training), state, hyper)
             lowered = advance.lower(
                 shaped(state, lanes, place=apart),
-                shaped(choice, lanes, steps),
+                shaped(choice, lanes, steps, place=apart),
                 shaped(sets, place=whole),
-                shaped(hyper, lanes),
+                shaped(hyper, lanes, place=apart),
             )
             taken.append(_bytes(lowered.compile().memory_analysis()))
         return max(taken)
@@ -141,12 +152,10 @@ class Lanes:
             Unlabelled(self._target.inputs) if self._target else None,
         )
         self._sets = jax.device_put(sets, sharding.replicated(program.devices))
-        self._hyper = _stacked([dict(run.hyper) for run in self._runs])
-        seeds = np.array([run.config.seed for run in self._runs], np.int32)
-        self._stage = 0
-        self._state = program.init(
-            seeds, self._hyper, _stacked([r.net.start() for r in self._runs])
-        )
+        self._hyper = self._placed([dict(run.hyper) for run in self._runs])
+        seeds = self._placed([np.int32(run.config.seed) for run in self._runs])
+        starts = self._placed([run.net.start() for run in self._runs])
+        self._stage, self._state = 0, program.init(seeds, self._hyper, starts)
 
     def advance(self, start: int, count: int) -> dict[str, np.ndarray]:
         """Trains ``count`` steps from step ``start``, all of one stage.
@@ -158,75 +167,39 @@ class Lanes:
         stage = max(index for index, each in enumerate(stages) if each.start <= start)
         if stage != self._stage:
             self._state, self._stage = self._program.enter[stage](self._state, self._hyper), stage
-        choices = _stacked([self._choose(lane, start, count) for lane in range(len(self._runs))])
+        drawn = cache(stretch_indices)  # lanes of one seed see the same examples
+        lanes = range(len(self._runs))
+        choices = self._placed([self._choose(lane, start, count, drawn) for lane in lanes])
         advance = self._program.advance[stage]
         self._state, metrics = advance(self._state, choices, self._sets, self._hyper)
         return {name: np.asarray(values)[: self._count] for name, values in metrics.items()}
 
     def state(self, lane: int) -> TrainState:
-        """The state of one run."""
-        return jax.tree.map(lambda leaf: leaf[lane], self._state)
+        """The state of one run: on the program's devices, or on one of them if they are cores."""
+        state, program = self._state, self._program
+        if not program.on_cores:
+            return jax.tree.map(lambda leaf: leaf[lane], state)
+        core, lane = divmod(lane, program.lanes // program.devices.size)
+        here = jax.tree.map(lambda leaf: leaf.addressable_shards[core].data, state)
+        return jax.device_put(of_lane(here, lane), program.devices.devices.flat[0])
 
-    def _choose(self, lane: int, start: int, count: int) -> execution.Choice:
+    def _choose(
+        self, lane: int, start: int, count: int, drawn: Callable[..., np.ndarray]
+    ) -> execution.Choice:
         config = self._runs[lane].config
 
         def positions(places: np.ndarray, stream: str) -> np.ndarray:
             size = config.batch_size
-            return places[stretch_indices(config.seed, start, count, len(places), size, stream)]
+            return places[drawn(config.seed, start, count, len(places), size, stream)]
 
         target = self._target and positions(self._target.places[lane], "target")
         return execution.Choice(positions(self._source.places[lane], "source"), target)
 
-
-class _Steps:
-    """The steps of a stage: one of one run, one of a lane, a stretch of all lanes."""
-
-    def __init__(self, training: Training) -> None:
-        self._step = training.step
-
-    def one(
-        self, state: TrainState, choice: execution.Choice, sets: Batch, hyper: Hyperparameters
-    ) -> tuple[TrainState, Terms]:
-        return self._step(state, execution.take(sets, choice), hyper)
-
-    def alone(
-        self, state: TrainState, choice: execution.Choice, sets: Batch, hyper: Hyperparameters
-    ) -> tuple[TrainState, Terms]:
-        """Of an axis of one lane. Mapped over it, convolutions would become grouped ones."""
-        state, choice, hyper = jax.tree.map(lambda leaf: leaf[0], (state, choice, hyper))
-        return jax.tree.map(lambda leaf: leaf[None], self.one(state, choice, sets, hyper))
-
-    def mapped(
-        self, state: TrainState, choices: execution.Choice, sets: Batch, hyper: Hyperparameters
-    ) -> tuple[TrainState, Terms]:
-        def stretch(state: Any, choices: Any, hyper: Any) -> tuple[TrainState, Terms]:
-            return jax.lax.scan(lambda carry, c: self.one(carry, c, sets, hyper), state, choices)
-
-        return jax.vmap(stretch)(state, choices, hyper)
-
-
-def _dispatched(step: Any) -> Any:
-    """A stretch of one lane, step by step."""
-
-    def advance(
-        state: TrainState, choices: execution.Choice, sets: Batch, hyper: Hyperparameters
-    ) -> tuple[TrainState, Terms]:
-        metrics = []
-        for index in range(choices.source.shape[1]):
-            choice = jax.tree.map(lambda part, i=index: part[:, i], choices)
-            state, terms = step(state, choice, sets, hyper)
-            metrics.append(terms)
-        return state, jax.tree.map(lambda *parts: np.stack(parts, axis=1), *metrics)
-
-    return advance
-
-
-def _enter(training: Training, state: TrainState, hyper: Hyperparameters) -> TrainState:
-    return repartition(state, training, hyper)
-
-
-def _stacked(trees: Sequence[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *trees)
+    def _placed(self, each: Sequence[Any]) -> Any:
+        """What every lane has of its own. Unplaced, XLA would have each device compute for all."""
+        stacked = jax.tree.map(lambda *leaves: np.stack([np.asarray(x) for x in leaves]), *each)
+        program = self._program
+        return stacked if program.in_turn else jax.device_put(stacked, program.place)
 
 
 def _shapes_of_one(run: Run) -> tuple[Any, ...]:
@@ -249,6 +222,23 @@ def _bytes(analysis: Any) -> int:
         return 0
     parts = (analysis.argument_size_in_bytes, analysis.output_size_in_bytes)
     return sum(parts) + analysis.temp_size_in_bytes - analysis.alias_size_in_bytes
+
+
+def _bytes_read(state: TrainState) -> int:
+    """Of parameters, at each step; in all stages alike."""
+    leaves = jax.tree.leaves((state.params, state.frozen))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+
+
+def _cores(count: int, cores: int, sets: Any) -> int:
+    """How many cores to split ``count`` lanes over: as few as let none have more than all would.
+
+    One, if there is no room for the examples at each of them.
+    """
+    copy = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(sets))
+    if cores > 1 and copy > SHARE_OF_MEMORY * memory.free(sharding.mesh(cores)):
+        return 1
+    return -(-count // -(-count // cores))
 
 
 def lanes_of_a_chunk(count: int, fitting: int, devices: int) -> int:

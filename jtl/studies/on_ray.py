@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jtl.devices import memory
 from jtl.errors import UserError
 from jtl.studies import processes
 
@@ -38,9 +39,10 @@ class Tasks:
             raise UserError("--workers ray: Ray is not installed; pip install 'jtl[ray]'") from None
         if not ray.is_initialized():
             ray.init(log_to_driver=False, include_dashboard=False)
-        has = ray.cluster_resources()
+        has, machines = ray.cluster_resources(), sum(node["Alive"] for node in ray.nodes())
         cards, cores = int(has.get("GPU", 0)), has.get("CPU", 1)
-        self.count = count or cards or len(ray.nodes())
+        self.count = count or cards or machines
+        self._neighbours = -(-self.count // machines)
         self._ray, self._command, self._logs, self._session = ray, command, logs.absolute(), session
         needs = {"num_gpus": 1} if cards else {"num_cpus": max(1, int(cores // self.count))}
         self._worker = ray.remote(**needs)(_worker())
@@ -53,7 +55,7 @@ class Tasks:
         """Starts one of the workers, as soon as the cluster has a place for it."""
         self._logs.mkdir(parents=True, exist_ok=True)
         told = {name: value for name, value in os.environ.items() if name.startswith(_TOLD)}
-        told[processes.SESSION] = self._session
+        told |= {processes.SESSION: self._session, memory.NEIGHBOURS: str(self._neighbours)}
         command = processes.whole_command(self._command, number, self.count)
         given = command, str(Path.cwd()), told, str(self.log(number))
         return Task(self._ray, self._worker.remote(*given))

@@ -77,9 +77,9 @@ def _standing(folder: Path, name: str, key: str, steps: int) -> Standing:
         return Standing(name, key, WAITING)
     if attempt.process and workdir.is_taken(place):
         return Standing(name, key, RUNNING, f"step {_step(place):,} of {steps:,}")
-    if not attempt.process and attempt.failed >= attempts.MOST:
+    if not attempt.process and attempt.failed.get(attempt.session, 0) >= attempts.MOST:
         return Standing(name, key, FAILED, attempt.reason)
-    return Standing(name, key, WAITING, attempt.reason)
+    return Standing(name, key, WAITING, "its process died" if attempt.process else attempt.reason)
 
 
 def _accuracy(summary: dict[str, Any]) -> float | None:
@@ -133,7 +133,8 @@ def table(standings: Sequence[Standing]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    return "\n".join([line(standings), "", *lines, *failures(standings)])
+    failed = failures(standings)
+    return "\n".join([line(standings), "", *lines, *([""] if failed else []), *failed])
 
 
 def _row(key: str, group: Sequence[Standing]) -> tuple[str, str, str, str]:
@@ -141,7 +142,9 @@ def _row(key: str, group: Sequence[Standing]) -> tuple[str, str, str, str]:
     finished = sum(each.state == FINISHED for each in group)
     running = [each.said for each in group if each.state == RUNNING]
     failed = sum(each.state == FAILED for each in group)
+    again = sum(each.state == WAITING and bool(each.said) for each in group)
     now = [f"{len(running)} at {running[0]}" if len(running) > 1 else "".join(running)]
+    now += [f"{again} to try again"] if again else []
     now += [f"{failed} failed"] if failed else []
     return (
         key,

@@ -30,7 +30,7 @@ def session() -> str:
     return os.environ.get(processes.SESSION) or (f"job {job}" if job else own)
 
 
-def work(plan: Plan, share: Share, name: str, *, to_the_end: bool) -> int:
+def work(plan: Plan, share: Share, name: str, *, to_the_end: bool, cores: int = 1) -> int:
     """Makes runs until there is none to take.
 
     Args:
@@ -38,6 +38,7 @@ def work(plan: Plan, share: Share, name: str, *, to_the_end: bool) -> int:
       share: of this worker.
       name: of the session.
       to_the_end: whether it waits for what others are at, to go on where they stop.
+      cores: of a CPU, if each of them is a device.
 
     Returns:
       0, or the exit code of what was stopped.
@@ -45,7 +46,7 @@ def work(plan: Plan, share: Share, name: str, *, to_the_end: bool) -> int:
     Raises:
       UserError: what stops a study, such as data that cannot be read.
     """
-    queue, maker = Queue(plan, share, name), _Maker()
+    queue, maker = Queue(plan, share, name), _Maker(cores)
     watch, screen = status.Watch(plan.folder), status.Screen(lines=True)
     while runs := queue.open():
         with queue.take(maker.program, maker.most) as part:
@@ -65,12 +66,16 @@ def work(plan: Plan, share: Share, name: str, *, to_the_end: bool) -> int:
 class _Maker:
     """Makes parts of a study.
 
+    Args:
+      cores: of a CPU, if each of them is a device.
+
     Attributes:
       program: that is compiled.
       most: of its runs at once, where more have been found not to fit.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cores: int) -> None:
+        self._cores = cores
         self.program = ""
         self.most: int | None = None
         self._shared = Shared()
@@ -124,5 +129,6 @@ class _Maker:
             program, _ = self._compiled
             if 2 * lanes.lanes_of_a_chunk(count, count, program.devices.size) > program.lanes:
                 return self._compiled
-        self._compiled = Program(like, count), evaluate.predictor(like.net.trained)
+        program = Program(like, count, self._cores)
+        self._compiled = program, evaluate.predictor(like.net.trained)
         return self._compiled

@@ -105,14 +105,7 @@ def run(
     if code:
         return code
     ended = zip(plan.plan(study, folder).runs, status.Watch(folder).look(), strict=True)
-    write(
-        study,
-        folder,
-        [
-            Ended(run.key, run.seed, run.place, how.said if how.state == status.FAILED else "")
-            for run, how in ended
-        ],
-    )
+    write(study, folder, [Ended(run.key, run.seed, run.place, _failure(how)) for run, how in ended])
     return 0
 
 
@@ -125,15 +118,34 @@ _IN_A_JOB = (
 def _work(study: Study, folder: Path, share: Share, session: str, *, to_the_end: bool) -> int:
     """Is one of the workers, or the only one."""
     runtime.start()
+    cores = runtime.split_cores()
     if jax.process_count() > 1:
         raise UserError(_IN_A_JOB)
     for place, config in study.needs.items():
         print(f"The runs start from {place}:", flush=True)
-        code = _need(plan.complete(config, place), Path(place))
+        code = _need(_on_one(plan.complete(config, place), cores), Path(place))
         if code:
             return code
     planned = plan.plan(study, folder)
-    return worker.work(planned, share, session, to_the_end=to_the_end)
+    for each in planned.runs:
+        _on_one(each.config, cores)
+    return worker.work(planned, share, session, cores=cores, to_the_end=to_the_end)
+
+
+def _failure(how: status.Standing) -> str:
+    """Why a run that this command does not try any more has no result; "" if it has one."""
+    if how.state == status.FINISHED:
+        return ""
+    return (
+        how.said if how.state == status.FAILED else "it died twice here; another command tries it"
+    )
+
+
+def _on_one(config: ConfigDict, cores: int) -> ConfigDict:
+    """Where each core is a device, a run that is trained alone has one, which uses all of them."""
+    if cores > 1:
+        config.devices = config.devices or 1
+    return config
 
 
 def _need(config: ConfigDict, place: Path) -> int:

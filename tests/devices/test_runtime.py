@@ -1,5 +1,6 @@
 """What a process sets before it computes, and its place in a job."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ import pytest
 
 from jtl.devices import cluster, runtime
 from jtl.errors import UserError
+
+CORES = len(os.sched_getaffinity(0))
 
 FAULTS = """
 import resource
@@ -47,6 +50,31 @@ def test_freed_memory_is_used_again_without_asking_the_system(threaded: bool, si
         return int(subprocess.run(program, capture_output=True, text=True, check=True).stdout)
 
     assert faults(tuned=True) < faults(tuned=False) / 10
+
+
+SPLIT = """
+import jax
+from jtl.devices import runtime
+
+{first}
+print(runtime.split_cores(), runtime.split_cores(), jax.device_count())
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "told", "expected"),
+    [
+        ("", {}, [CORES, CORES, CORES]),
+        ("", {"JAX_NUM_CPU_DEVICES": "3"}, [1, 1, 3]),
+        ("", {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}, [1, 1, 3]),
+        ("jax.numpy.zeros(1)", {}, [1, 1, 1]),
+    ],
+)
+def test_cores_are_devices_unless_it_is_said_or_too_late(first, told, expected) -> None:
+    program = [sys.executable, "-c", SPLIT.format(first=first)]
+    environment = {**os.environ, **told}
+    said = subprocess.check_output(program, env=environment, text=True)
+    assert [int(number) for number in said.split()] == expected
 
 
 LAUNCHERS = {

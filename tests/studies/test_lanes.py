@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,35 @@ def test_as_many_lanes_are_trained_as_the_compiled_program_fits_memory(
     for free, fitting in [(four, 4), (four - 1, 2), (1, 1)]:
         monkeypatch.setattr(memory, "free", lambda devices, free=free: free / SHARE_OF_MEMORY)
         assert program._fitting(prepared, 4) == fitting
+
+
+def test_lanes_have_a_core_each_where_cores_are_devices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_device: Callable[..., Any]
+) -> None:
+    """But for examples of which not every core can have a copy, and for runs that take turns."""
+    monkeypatch.setattr(sharding, "mesh", one_device)
+    configs = [complete(runs.config(tmp_path, devices=1, seed=seed), "test") for seed in range(6)]
+    prepared = [prepare(config, tmp_path) for config in configs]
+    like, same = prepared[0], partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    alone = lanes.Lanes(Program(like, 1), prepared[4:5])
+    alone.advance(0, 2)
+    for size in (lanes.TOGETHER, 0):  # together at each core, or one after another
+        monkeypatch.setattr(lanes, "TOGETHER", size)
+        program = Program(like, 6, cores=4)
+        assert (program.devices.size, program.lanes) == (3, 6)
+        made = lanes.Lanes(program, prepared)
+        made.advance(0, 2)
+        jax.tree.map(same, made.state(4), alone.state(0))
+    examples = np.zeros(250, np.float32)
+    monkeypatch.setattr(memory, "free", lambda devices: 1000 / SHARE_OF_MEMORY)
+    assert [lanes._cores(n, 8, examples) for n in (1, 3, 8, 10, 16)] == [1, 3, 8, 5, 8]
+    assert lanes._cores(16, 8, np.zeros(251, np.float32)) == 1
+    monkeypatch.setattr(lanes, "APART", 0)
+    program = Program(like, 3, cores=8)
+    assert (program.lanes, program.devices.size) == (1, 1)
+    taking_turns = lanes.Lanes(program, prepared[4:5])
+    taking_turns.advance(0, 2)
+    jax.tree.map(same, taking_turns.state(0), alone.state(0))
 
 
 def test_memory_is_what_the_machine_and_the_job_leave(

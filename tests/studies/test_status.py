@@ -41,8 +41,9 @@ def test_a_study_is_shown_from_any_process(folder: Path, capsys) -> None:
         "",
         "run   finished  accuracy, %  now",
         "dann  1 of 2    62.5         step 1,200 of 2,000",
-        "mcd   0 of 2                 1 failed",
+        "mcd   0 of 2                 1 to try again, 1 failed",
         "mcc   0 of 1",
+        "",
         "mcd-seed0 failed: not finite at step 3.",
     ]
 
@@ -62,8 +63,8 @@ def test_a_terminal_shows_the_table_in_its_place_until_the_study_has_ended(
     folder: Path, capsys, monkeypatch
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    monkeypatch.setenv("LINES", "6")
-    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("LINES", "7")
+    monkeypatch.setenv("COLUMNS", "53")
 
     def end(seconds: float) -> None:
         for name in NAMES:
@@ -72,13 +73,14 @@ def test_a_terminal_shows_the_table_in_its_place_until_the_study_has_ended(
 
     monkeypatch.setattr(status.time, "sleep", end)
     assert status.follow(status.Watch(folder)) == 0
-    first, second = capsys.readouterr().out.split("\x1b[5A")
+    first, second = capsys.readouterr().out.split("\x1b[6A")
     # No room for all: what fails or runs is shown, and the count is of all.
     assert first.split("\x1b[2K")[1:] == [
         "1 of 5 runs are finished, 1 failed\n",
         "\n",
         "run  finished  accuracy, %  now\n",
-        "mcd  0 of 2                 1 failed\n",
+        "mcd  0 of 2                 1 to try again, 1 failed\n",
+        "\n",
         "mcd-seed0 failed: not finite at step 3.\n\x1b[J",
     ]
     assert "5 of 5 runs are finished\n" in second

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import small_runs as runs
@@ -18,9 +19,9 @@ from jtl.devices import memory
 from jtl.errors import UserError
 from jtl.records import workdir
 from jtl.runs import train
-from jtl.studies import attempts, chunk, plan, processes, status, worker, workers
+from jtl.studies import attempts, chunk, lanes, on_ray, plan, processes, status, worker, workers
 from jtl.studies import study as studies
-from jtl.studies.claims import Queue, Share
+from jtl.studies.claims import Part, Queue, Share
 
 pytestmark = pytest.mark.usefixtures("one_device", "without_pictures")
 
@@ -50,8 +51,7 @@ def leave_as_dead(planned, *names: str, session: str = SESSION) -> None:
     for run in planned.runs:
         if run.name in names:
             run.place.mkdir(parents=True, exist_ok=True)
-            times, reason = attempts.failed(run.place, session)
-            note = attempts.Attempt(session, "elsewhere", 7, times, reason)
+            note = attempts.Attempt(session, "elsewhere", 7, *attempts._failures(run.place))
             (run.place / attempts.FILE).write_text(json.dumps(note._asdict()))
 
 
@@ -103,17 +103,40 @@ def test_what_one_worker_has_claimed_no_other_takes(planned) -> None:
 def test_a_run_whose_process_died_is_tried_again_last_and_alone_and_then_given_up(planned) -> None:
     leave_as_dead(planned, *NAMES[:2])
     assert taken(planned, session="a later command") == NAMES[:2]
-    leave_as_dead(planned, *NAMES[:2])
     assert taken(planned) == NAMES[2:]
     for run in planned.runs[2:]:
         finish(run.place, run.config, {})
     assert taken(planned) == NAMES[:1]
     leave_as_dead(planned, *NAMES[:1])
-    leave_as_dead(planned, *NAMES[:1])
     assert taken(planned) == NAMES[1:2]
     assert [run.name for run in Queue(planned, Share(), SESSION).open()] == NAMES[1:2]
     (failed,) = status.failures(status.Watch(planned.folder).look())
     assert failed == "dann-seed0 failed: process 7 of elsewhere died at it; tried 2 times."
+
+
+def test_commands_that_work_on_one_study_each_count_what_they_have_tried(planned) -> None:
+    """Else two of them would try a run that takes its process with it for ever, in turn."""
+    here, there = "the command here", "the command there"
+    for run in planned.runs[1:]:
+        finish(run.place, run.config, {})
+    for session in (here, there, here):
+        assert taken(planned, session=session) == NAMES[:1]
+        leave_as_dead(planned, NAMES[0], session=session)
+    assert taken(planned, session=here) == []
+    assert Queue(planned, Share(), here).open() == []
+    assert taken(planned, session=there) == NAMES[:1]
+    leave_as_dead(planned, NAMES[0], session=there)
+    assert taken(planned, session=there) == Queue(planned, Share(), there).open() == []
+    (failed,) = status.failures(status.Watch(planned.folder).look())
+    assert failed.endswith("died at it; tried 2 times.")
+
+
+def test_who_claims_a_run_and_does_not_begin_leaves_what_is_noted(planned) -> None:
+    leave_as_dead(planned, NAMES[0])
+    with Part("another command") as part:
+        part.add(planned.runs[0], troubled=False)
+        assert [run.name for run in part.runs] == NAMES[:1]
+    assert attempts.failed(planned.runs[0].place, SESSION) == 1
 
 
 def test_what_starts_from_a_failed_run_is_named_and_not_tried(data, tmp_path) -> None:
@@ -153,6 +176,7 @@ class Trained(list):
 def trained(monkeypatch) -> Trained:
     stand_in = Trained()
     monkeypatch.setattr(chunk, "train", stand_in)
+    monkeypatch.setattr(lanes, "APART", 2**30)  # its discriminator would be trained alone
     return stand_in
 
 
@@ -185,6 +209,20 @@ def test_an_error_is_tried_again_alone_and_named_if_it_comes_back(
     assert workers.run(study, folder) == 0
     assert trained == [NAMES[:1]]
     assert (folder / studies.TABLE).exists()
+
+
+def test_a_run_that_is_given_up_here_and_tried_by_another_command_is_no_result(
+    data, tmp_path, trained, monkeypatch
+) -> None:
+    monkeypatch.setenv(processes.SESSION, SESSION)
+    study, folder = runs.study(data), tmp_path / "study"
+    place = plan.plan(study, folder).runs[0].place
+    place.mkdir(parents=True)
+    note = attempts.Attempt("another command", "elsewhere", 7, {SESSION: attempts.MOST}, "")
+    (place / attempts.FILE).write_text(json.dumps(note._asdict()))
+    with pytest.raises(UserError, match="dann-seed0 failed: it died twice here; another command"):
+        workers.run(study, folder)
+    assert trained == [NAMES[1:2], NAMES[2:]]
 
 
 def test_a_run_that_diverges_apart_from_others_is_not_tried_again(
@@ -387,6 +425,24 @@ def test_each_worker_has_a_device_or_cores_of_its_own(tmp_path, monkeypatch) -> 
     assert log == tmp_path / "logs" / "2.log" and log.parent.is_dir()
     assert on_cpu == told | {processes.CORES: "1,3"}
     assert on_gpu == told | {"CUDA_VISIBLE_DEVICES": "5"}
+
+
+def test_workers_on_ray_know_how_many_share_a_machine(tmp_path, monkeypatch) -> None:
+    """And machines that have left the cluster, which Ray goes on to name, have none."""
+    started = []
+    actor = SimpleNamespace(remote=lambda *given: started.append(given))
+    ray = SimpleNamespace(
+        is_initialized=lambda: True,
+        cluster_resources=lambda: {"CPU": 8.0},
+        nodes=lambda: [{"Alive": True}, {"Alive": False}, {"Alive": True}],
+        remote=lambda **needs: lambda worker: actor,
+    )
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    assert on_ray.Tasks(["question.py"], 0, tmp_path / "logs", SESSION).count == 2
+    on_ray.Tasks(["question.py"], 3, tmp_path / "logs", SESSION).start(1)
+    ((command, _, told, _),) = started
+    assert command[-1] == "--workers=1/3"
+    assert (told[processes.SESSION], told[memory.NEIGHBOURS]) == (SESSION, "2")
 
 
 def test_devices_are_those_that_cuda_would_show(monkeypatch) -> None:
