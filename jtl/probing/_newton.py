@@ -204,13 +204,12 @@ def evaluate(
         along = problem.of(number, tilt.astype(precision), 0)
         tilted = chances * (along - (chances * along).sum(2, keepdims=True))
         rest = weights * (residual + tilted)
-        slope = _transposed(block(number, precision), rest)
-        sums = problem.all(number, slope, 1), problem.all(number, rest.sum(0), 0)
-        return sums, chances.astype(jnp.float32)
+        sums = _gathered(block(number, precision), rest), rest.sum(0)
+        return tuple(problem.all(number, each, 0) for each in sums), chances.astype(jnp.float32)
 
-    zero = jnp.zeros(coefficients.shape), jnp.zeros(shares.shape)
-    (gradient, surplus), chances = _scan(problem, backward, zero, residuals)
-    gradient += strength * coefficients
+    zero = jnp.zeros((*shares.shape, len(coefficients))), jnp.zeros(shares.shape)
+    (slope, surplus), chances = _scan(problem, backward, zero, residuals)
+    gradient = jnp.moveaxis(slope, 2, 0) + strength * coefficients
     gap = divergence + (gradient**2).sum((0, 2)) / (2 * strength)
     return Point(
         coefficients,
@@ -233,9 +232,9 @@ def _times(block: Array, weights: Array) -> Array:
     return (block @ weights.reshape(len(weights), -1)).reshape(-1, *weights.shape[1:])
 
 
-def _transposed(block: Array, values: Array) -> Array:
-    """``[rows, ...]`` to ``[features, ...]``."""
-    return (block.T @ values.reshape(len(values), -1)).reshape(-1, *values.shape[1:])
+def _gathered(block: Array, values: Array) -> Array:
+    """``[rows, ...]`` to ``[..., features]``; with the features in front it takes twice as long."""
+    return (values.reshape(len(values), -1).T @ block).reshape(*values.shape[1:], -1)
 
 
 def _step(problem: Problem, block: Block, point: Point, tolerance: Array, precision: Any) -> Point:
@@ -317,11 +316,11 @@ def _conjugate_gradients(
             logits = logits + problem.of(number, direction[1], 0)
             centred = logits - (chances * logits).sum(2, keepdims=True)
             curved = weights * chances * centred
-            along = problem.all(number, _transposed(rows, curved), 1)
-            return (along, problem.all(number, curved.sum(0), 0)), None
+            sums = _gathered(rows, curved), curved.sum(0)
+            return tuple(problem.all(number, each, 0) for each in sums), None
 
-        along, sums = _scan(problem, part, zero, chances)[0]
-        return along + strength * direction[0], sums
+        (along, sums), _ = _scan(problem, part, (jnp.moveaxis(zero[0], 0, 2), zero[1]), chances)
+        return jnp.moveaxis(along, 2, 0) + strength * direction[0], sums
 
     def unsolved(state: tuple) -> Array:
         return state[-2].any() & (state[-1] < MOST_GRADIENTS)

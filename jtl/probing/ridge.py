@@ -137,10 +137,10 @@ def _path(
     along = lax.fori_loop(
         0,
         len(labels),
-        lambda i, total: total + block(i, mean.dtype).T @ centred(i),
-        jnp.zeros((len(axes), len(mean))),
+        lambda i, total: total.at[labels[i]].add(block(i, mean.dtype)),
+        jnp.zeros((len(mean), len(axes))),
     )
-    along = axes.T @ along / examples
+    along = (along @ axes).T / examples
     coefficients = jnp.einsum("fd,sd,dc->fsc", axes, shrunk, along)
     flat = coefficients.astype(precision)
     turned, weighted = axes.astype(precision), shrunk.T.astype(precision)
