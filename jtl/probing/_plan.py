@@ -9,8 +9,8 @@ from jtl.probing import _rows
 from jtl.probing._lazy import Features
 from jtl.probing.ridge import RESIDUALS
 
-READINGS = 5
-"""For the mean, for the variance, for the covariance, for the classes' means, and to judge."""
+READINGS = 4
+"""For mean and variance, for the covariance, for the classes' means, and to judge."""
 
 
 class Plan(NamedTuple):

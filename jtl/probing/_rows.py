@@ -93,14 +93,14 @@ def rows(features: Features, weights: np.ndarray, groups: np.ndarray | None = No
     examples, width = features.shape
     if held(features):
         parts = slices(examples, ROWS) if groups is None else _grouped(groups)
-        each = max(len(np.arange(examples)[part]) for part in parts)
+        each = max(len(weights[part]) for part in parts)
         share = weights / weights.sum()
         given = np.asarray(features)
         mean = share @ given
         whole = np.zeros((len(parts), each, width))
         square = 0.0
         for part, block in zip(parts, whole, strict=True):
-            inside = block[: len(given[part])]
+            inside = block[: len(weights[part])]
             np.subtract(given[part], mean, out=inside)
             square += share[part] @ np.einsum("ef,ef->e", inside, inside)
         scale = float(np.sqrt(square)) or 1.0
@@ -154,21 +154,26 @@ def total_variance(features: Features) -> float:
 
 
 def moments(features: Features, weights: np.ndarray) -> tuple[np.ndarray, float]:
-    """Mean, and root of the mean squared distance from it, or one; in two readings.
+    """Mean, and root of the mean squared distance from it, or one; in one reading.
+
+    Both by distances from the first block's mean: from zero, they would be lost in rounding where
+    features lie far from it.
 
     Raises:
       UserError: a feature is not finite.
     """
     parts = slices(features.shape[0], NUMBERS // features.shape[1])
     share = weights / weights.sum()
-    mean = np.asarray(sum(share[part] @ _block(features, part) for part in parts))
+    near = apart = np.zeros(features.shape[1])
     square = 0.0
     for part in parts:
         block = _block(features, part)
         _checks.check_finite(block)
-        block -= mean
+        near = near if part.start else block.mean(0)
+        block -= near
+        apart = apart + share[part] @ block
         square += float(share[part] @ np.einsum("ef,ef->e", block, block))
-    return mean, float(np.sqrt(square)) or 1.0
+    return near + apart, float(np.sqrt(max(square - apart @ apart, 0.0))) or 1.0
 
 
 def _block(features: Features, part: slice) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Multinomial logistic regression for every strength, fold and dealing of folds in one program."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float, Int
 from jtl.errors import UserError
 from jtl.probing import _checks, _rows
 from jtl.probing._lazy import Features
-from jtl.probing._newton import Point, Problem, losses_of, minimise
+from jtl.probing._newton import Point, minimise
+from jtl.probing._problem import Block, Problem, losses_of
 
 TOLERANCE = 1e-6
 """Gap to the minimum, relative to the objective, at which a fit ends."""
@@ -218,7 +219,7 @@ def _path(
 
 def _judge(
     problem: Problem,
-    block: Callable[[Array, Any], Array],
+    block: Block,
     coefficients: Array,
     intercepts: Array,
     without: Array,

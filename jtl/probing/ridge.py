@@ -58,7 +58,7 @@ def ridge_path(
     `PRECISE`. What it does to ``errors`` is far less, as it differs in sign from one to the other.
 
     Args:
-      features: in memory, or not, and then read in blocks, five times.
+      features: in memory, or not, and then read in blocks, four times.
       labels: integers from 0.
       strengths: positive.
 
