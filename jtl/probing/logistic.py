@@ -94,13 +94,14 @@ def logistic_path(
     order = np.argsort(-strengths, kind="stable")
     with _rows.double_precision():
         alone = _rows.held(features) and len(dealt) == 1 and masks.shape[1] <= MOST_ALONE
-        cut = _rows.rows(features, given, dealt[0] if alone else None)
+        groups = dealt[0] if alone else None
+        cut = _rows.rows(features, given, groups)
         found, right, losses = jax.tree.map(
             np.asarray,
             _path(
                 cut.read,
                 cut.stored,
-                _problem(cut, labels, masks, given, alone),
+                _problem(cut, labels, masks, given, groups),
                 jnp.asarray(cut.cut(_without(dealt))),
                 jnp.asarray(strengths[order] / cut.scale**2),
                 tolerance,
@@ -134,15 +135,19 @@ def _without(dealt: np.ndarray) -> np.ndarray:
 
 
 def _problem(
-    cut: _rows.Rows, labels: np.ndarray, masks: np.ndarray, weights: np.ndarray, alone: bool
+    cut: _rows.Rows,
+    labels: np.ndarray,
+    masks: np.ndarray,
+    weights: np.ndarray,
+    groups: np.ndarray | None,
 ) -> Problem:
-    """With ``alone``, each block is of one fold, whose problem it is not in; of no strength yet."""
+    """Of no strength yet. With ``groups``, a block is of one fold, whose problem it is not in."""
     masks = masks / masks.sum(0)
     shares = np.stack([np.bincount(labels, mask) for mask in masks.T])
     axes, variances = _rows.principal(cut, weights)
     inside, absent = cut.cut(masks), None
-    if alone:
-        absent = np.stack([masks[part].sum(0).argmin() for part in cut.parts])
+    if groups is not None:
+        absent = np.stack([groups[part][0] for part in cut.parts])
         others = np.stack([np.delete(np.arange(masks.shape[1]), gone) for gone in absent])
         inside = np.take_along_axis(inside, others[:, None], 2)
     return Problem(

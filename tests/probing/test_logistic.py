@@ -133,6 +133,17 @@ def test_folds_of_any_size_that_are_left_out_of_products_are_fitted_as_by_weight
     np.testing.assert_array_equal(alone.right, weighted.right)
 
 
+def test_examples_without_weight_are_judged_by_the_fit_without_their_fold() -> None:
+    inputs, labels = draw()
+    folds = deal(labels, 3)
+    path = logistic_path(inputs, labels, [0.1], folds, weights=np.where(folds == 1, 0, 1))
+    for example in (0, 17, 59):
+        fit = path.coefficients[0, folds[example]], path.intercepts[0, folds[example]]
+        logits = inputs[example] @ fit[0] + fit[1]
+        loss = np.logaddexp.reduce(logits) - logits[labels[example]]
+        np.testing.assert_allclose(path.losses[0, 0, example], loss, rtol=1e-9)
+
+
 def test_losses_and_slopes_are_precise_next_to_zero() -> None:
     logits = np.array([[[0.0, 25.0, 3.0]], [[40.0, -30.0, 0.5]], [[1.0, 0.0, 2.0]]], np.float32)
     labels = np.array([1, 1, 0])
