@@ -1,13 +1,17 @@
 """Probes on given features: jtl against scikit-learn, in turns, at the same objective.
 
 python benchmarks/probes.py [--examples N] [--features N] [--classes N] [--strengths N] [--folds N]
-    [--rounds N] [--tolerances T ...] [--peer_folds N] [--exponents LOW HIGH]
+    [--rounds N] [--tolerances T ...] [--peer_folds N] [--exponents LOW HIGH] [--doubles]
+    [--peer_threads N]
 
 Features are drawn: correlated, with a decaying spectrum, not negative, as a network's are. Both fit
 the same strengths on the same folds. scikit-learn fits one fold after another, so with
 ``--peer_folds`` it is given some of them only, and its time is taken times the rest. jtl fits all
 examples besides, and its compilation is said apart. ``--exponents`` are those of ten between which
-scikit-learn's C is.
+scikit-learn's C is. scikit-learn computes in the precision of the features, and in single its line
+search ends before the tolerance is reached where C is great: with ``--doubles`` its logistic
+regression gets them in double. On few cores its threads of BLAS and of OpenMP keep each other from
+working: ``--peer_threads 1`` leaves it one of BLAS, and was up to eleven times as fast on two.
 """
 
 import argparse
@@ -18,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegressionCV, RidgeClassifierCV
+from threadpoolctl import threadpool_limits
 from turns import processor, quartiles
 
 from jtl.probing import LogisticPath, deal, logistic_path, ridge_path
@@ -58,6 +63,12 @@ def timed(run: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - begun, made
 
 
+def limited(threads: int | None, run: Callable[[], Any]) -> Any:
+    """What it returns with so many threads of BLAS, or as many as it likes."""
+    with threadpool_limits(threads, "blas"):
+        return run()
+
+
 def in_turns(
     ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int
 ) -> tuple[list[float], list[float], Any, Any]:
@@ -77,14 +88,18 @@ def row(name: str, theirs: Sequence[float], ours: Sequence[float], said: str) ->
     )
 
 
-def ridge(features: np.ndarray, labels: np.ndarray, strengths: np.ndarray, rounds: int) -> None:
+def ridge(
+    features: np.ndarray, labels: np.ndarray, strengths: np.ndarray, options: argparse.Namespace
+) -> None:
     """Ridge with exact leave-one-out; both must choose the same strength."""
     penalties = strengths * len(labels)
     ridge_path(features, labels, strengths)  # compiles
     ours, theirs, path, peer = in_turns(
         lambda: ridge_path(features, labels, strengths),
-        lambda: RidgeClassifierCV(alphas=penalties).fit(features, labels),
-        rounds,
+        lambda: limited(
+            options.peer_threads, lambda: RidgeClassifierCV(alphas=penalties).fit(features, labels)
+        ),
+        options.rounds,
     )
     chosen = penalties[path.errors.argmin()]
     row("RidgeClassifierCV", theirs, ours, f"alpha {chosen:.3g}, theirs {peer.alpha_:.3g}")
@@ -95,6 +110,7 @@ def logistic(
 ) -> None:
     """Logistic regression of all folds and strengths, scikit-learn at several tolerances."""
     folds = deal(labels, options.folds)
+    given = features.astype(np.float64) if options.doubles else features
     compiling, _ = timed(lambda: logistic_path(features, labels, strengths, folds))
     splits = [(folds != fold).nonzero()[0] for fold in range(options.peer_folds)]
     inverse = 1 / (strengths * np.mean([len(split) for split in splits]))
@@ -108,7 +124,7 @@ def logistic(
         )
         ours, theirs, path, fitted = in_turns(
             lambda: logistic_path(features, labels, strengths, folds),
-            lambda peer=peer: peer.fit(features, labels),
+            lambda peer=peer: limited(options.peer_threads, lambda: peer.fit(given, labels)),
             options.rounds,
         )
         theirs = [seconds * options.folds / options.peer_folds for seconds in theirs]
@@ -153,14 +169,17 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--tolerances", type=float, nargs="*", default=[DEFAULT, 1e-6])
     parser.add_argument("--exponents", type=float, nargs=2, default=[-4, 4])  # scikit-learn's own
+    parser.add_argument("--doubles", action="store_true")
+    parser.add_argument("--peer_threads", type=int)
     options = parser.parse_args()
     warnings.simplefilter("ignore")  # scikit-learn's, that it has not converged
     features, labels = draw(options.examples, options.features, options.classes)
-    inverse = np.logspace(*options.exponents, options.strengths)
+    low, high = options.exponents
+    inverse = np.logspace(low, high, options.strengths)
     strengths = 1 / (inverse * options.examples * (1 - 1 / options.folds))
     print(f"{features.shape}, {options.classes} classes, {processor()}\n")
     print("| scikit-learn's | its seconds | jtl's | jtl is faster by | |\n|---|---|---|---|---|")
-    ridge(features, labels, strengths, options.rounds)
+    ridge(features, labels, strengths, options)
     logistic(features, labels, strengths, options)
 
 

@@ -9,8 +9,8 @@ from jtl.probing import _rows
 from jtl.probing._lazy import Features
 from jtl.probing.ridge import RESIDUALS
 
-READINGS = 5
-"""For the mean, for the variance, for the covariance, for the classes' means, and to judge."""
+READINGS = 4
+"""For mean and variance, for the covariance, for the classes' means, and to judge."""
 
 
 class Plan(NamedTuple):
@@ -48,7 +48,7 @@ def plan_ridge(features: Features, classes: int, strengths: int) -> Plan:
     _ = block.T @ block
     # As much of a symmetric product as NumPy computes, and as many multiplications a second.
     rate = len(block) * width**2 / (time.perf_counter() - begun)
-    each = width**2 + width**2 + width * classes * (strengths + 1)
+    each = width**2 + width**2 + width * classes * strengths
     outputs = 8 * strengths * width * classes + strengths * examples
     residuals = 4 * max(RESIDUALS, len(block) * classes)
     return Plan(

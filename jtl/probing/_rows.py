@@ -1,7 +1,7 @@
 """Features as blocks of rows: what a solver multiplies by, in memory or read as it is needed."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -36,15 +36,15 @@ def double_precision() -> Iterator[None]:
 
 
 class Rows(NamedTuple):
-    """Centred and scaled features in blocks of equally many rows, the last filled up with zeros.
+    """Centred and scaled features in blocks of equally many rows, filled up with zeros.
 
     Attributes:
       mean, scale: block ``i`` is ``(features - mean) / scale``.
       read: ``read(stored, i, dtype)`` is block ``i``; jit sees it as a constant.
       on_host: ``on_host(i)`` is block ``i`` in double precision, for NumPy.
       stored: what it reads from.
-      examples: without those that fill up.
-      blocks, rows: how many blocks, of how many rows.
+      parts: the examples of each block.
+      rows: of each block, with those that fill up.
     """
 
     mean: np.ndarray
@@ -52,39 +52,63 @@ class Rows(NamedTuple):
     read: Read
     on_host: Callable[[int], np.ndarray]
     stored: Stored
-    examples: int
-    blocks: int
+    parts: Sequence[slice] | Sequence[np.ndarray]
     rows: int
 
-    def padded(self, values: np.ndarray) -> np.ndarray:
-        """One value or row for each example, filled up with zeros."""
-        more = self.blocks * self.rows - self.examples
-        return np.concatenate([values, np.zeros((more, *values.shape[1:]), values.dtype)])
+    @property
+    def blocks(self) -> int:
+        """How many there are."""
+        return len(self.parts)
+
+    def cut(self, values: np.ndarray) -> np.ndarray:
+        """One value or row for each example, in blocks that are filled up with zeros."""
+        made = np.zeros((self.blocks, self.rows, *values.shape[1:]), values.dtype)
+        for part, block in zip(self.parts, made, strict=True):
+            block[: len(values[part])] = values[part]
+        return made
+
+    def joined(self, values: np.ndarray, examples: int) -> np.ndarray:
+        """Of ``[..., blocks, rows]`` what belongs to each example."""
+        made = np.empty((*values.shape[:-2], examples), values.dtype)
+        for number, part in enumerate(self.parts):
+            made[..., part] = values[..., number, : made[..., part].shape[-1]]
+        return made
 
 
-def rows(features: Features, weights: np.ndarray) -> Rows:
+def held(features: Features) -> bool:
+    """Whether features are copied to the device as a whole."""
+    examples, width = features.shape
+    return 12 * examples * width <= IN_MEMORY and in_memory(features)
+
+
+def rows(features: Features, weights: np.ndarray, groups: np.ndarray | None = None) -> Rows:
     """Cuts features into blocks; what is large or not in memory is never copied whole.
 
     Args:
       features: ``[examples, features]``.
       weights: ``[examples]``, for the mean and the scale.
+      groups: a number from 0 for each example; each block is then of one group. Of features that
+        are :func:`held` only.
     """
     examples, width = features.shape
-    held = 12 * examples * width <= IN_MEMORY and in_memory(features)
-    parts = slices(examples, ROWS if held else NUMBERS // width)
-    blocks, each = len(parts), parts[0].stop
-    if held:
+    if held(features):
+        parts = slices(examples, ROWS) if groups is None else _grouped(groups)
+        each = max(len(weights[part]) for part in parts)
         share = weights / weights.sum()
-        whole = np.zeros((blocks * each, width))
-        inside = whole[:examples]
         given = np.asarray(features)
         mean = share @ given
-        np.subtract(given, mean, out=inside)
-        scale = float(np.sqrt(share @ np.einsum("ef,ef->e", inside, inside))) or 1.0
-        inside /= scale
-        stored = jnp.asarray(whole.reshape(blocks, each, width))
-        on_host = np.asarray(stored).__getitem__
-        return Rows(mean, scale, take, on_host, stored, examples, blocks, each)
+        whole = np.zeros((len(parts), each, width))
+        square = 0.0
+        for part, block in zip(parts, whole, strict=True):
+            inside = block[: len(weights[part])]
+            np.subtract(given[part], mean, out=inside)
+            square += share[part] @ np.einsum("ef,ef->e", inside, inside)
+        scale = float(np.sqrt(square)) or 1.0
+        whole /= scale
+        stored = jnp.asarray(whole)
+        return Rows(mean, scale, take, np.asarray(stored).__getitem__, stored, parts, each)
+    parts = slices(examples, NUMBERS // width)
+    each = parts[0].stop
     mean, scale = moments(features, weights)
 
     def load(dtype: Any, i: int) -> np.ndarray:
@@ -106,7 +130,7 @@ def rows(features: Features, weights: np.ndarray) -> Rows:
         return lax.bitcast_convert_type(bits if words > 1 else bits[..., 0], dtype)
 
     on_host = partial(load, np.float64)
-    return Rows(mean, scale, read, on_host, (), examples, blocks, each)
+    return Rows(mean, scale, read, on_host, (), parts, each)
 
 
 def slices(examples: int, most: int) -> list[slice]:
@@ -116,27 +140,40 @@ def slices(examples: int, most: int) -> list[slice]:
     return [slice(start, min(start + each, examples)) for start in range(0, examples, each)]
 
 
+def _grouped(groups: np.ndarray) -> list[np.ndarray]:
+    """The examples of each group, in blocks of which the largest have about `ROWS` at most."""
+    most = np.bincount(groups).max()
+    each = -(-most // -(-most // ROWS))
+    members = [np.flatnonzero(groups == group) for group in range(groups.max() + 1)]
+    return [part[i : i + each] for part in members for i in range(0, len(part), each)]
+
+
 def total_variance(features: Features) -> float:
     """The sum of the variances of features, of which strengths of probes may be a part."""
     return moments(features, np.ones(features.shape[0]))[1] ** 2
 
 
 def moments(features: Features, weights: np.ndarray) -> tuple[np.ndarray, float]:
-    """Mean, and root of the mean squared distance from it, or one; in two readings.
+    """Mean, and root of the mean squared distance from it, or one; in one reading.
+
+    Both by distances from the first block's mean: from zero, they would be lost in rounding where
+    features lie far from it.
 
     Raises:
       UserError: a feature is not finite.
     """
     parts = slices(features.shape[0], NUMBERS // features.shape[1])
     share = weights / weights.sum()
-    mean = np.asarray(sum(share[part] @ _block(features, part) for part in parts))
+    near = apart = np.zeros(features.shape[1])
     square = 0.0
     for part in parts:
         block = _block(features, part)
         _checks.check_finite(block)
-        block -= mean
+        near = near if part.start else block.mean(0)
+        block -= near
+        apart = apart + share[part] @ block
         square += float(share[part] @ np.einsum("ef,ef->e", block, block))
-    return mean, float(np.sqrt(square)) or 1.0
+    return near + apart, float(np.sqrt(max(square - apart @ apart, 0.0))) or 1.0
 
 
 def _block(features: Features, part: slice) -> np.ndarray:
@@ -149,45 +186,6 @@ def take(stored: Stored, i: Array, dtype: Any) -> Array:
     return kept[i].astype(dtype)
 
 
-class Product(NamedTuple):
-    """Multiplication by the features of :class:`Rows`, inside a compiled function.
-
-    Attributes:
-      block: ``block(i, dtype)`` is ``[rows, features]``.
-      blocks: how many.
-    """
-
-    block: Callable[[Array, Any], Array]
-    blocks: int
-
-    def forward(self, weights: Array) -> Array:
-        """``[features, ...]`` to ``[examples, ...]``, in the precision of the weights."""
-        flat = weights.reshape(len(weights), -1)
-        if self.blocks == 1:
-            made = self.block(jnp.asarray(0), flat.dtype) @ flat
-        else:
-            made = lax.map(
-                lambda i: self.block(i, flat.dtype) @ flat, jnp.arange(self.blocks)
-            ).reshape(-1, flat.shape[1])
-        return made.reshape(-1, *weights.shape[1:])
-
-    def backward(self, values: Array) -> Array:
-        """``[examples, ...]`` to ``[features, ...]``: the transpose of :meth:`forward`."""
-        flat = values.reshape(self.blocks, len(values) // self.blocks, -1)
-        if self.blocks == 1:
-            made = self.block(jnp.asarray(0), flat.dtype).T @ flat[0]
-        else:
-            first = jax.eval_shape(lambda: self.block(jnp.asarray(0), flat.dtype))
-            zero = jnp.zeros((first.shape[1], flat.shape[2]), flat.dtype)
-            made = lax.fori_loop(
-                0,
-                self.blocks,
-                lambda i, total: total + self.block(i, flat.dtype).T @ flat[i],
-                zero,
-            )
-        return made.reshape(len(made), *values.shape[1:])
-
-
 def principal(cut: Rows, weights: np.ndarray) -> tuple[Array, Array]:
     """The principal axes of centred features, ``[features, directions]``, and variances on them.
 
@@ -195,24 +193,23 @@ def principal(cut: Rows, weights: np.ndarray) -> tuple[Array, Array]:
     the space that they span. On a CPU by NumPy's BLAS, which computes half of a symmetric product,
     and its LAPACK.
     """
-    share = cut.padded(weights / weights.sum())
+    share = weights / weights.sum()
     if jax.default_backend() == "cpu":
         return _principal_on_host(cut, share)
-    return _principal(
-        cut.read, cut.stored, jnp.asarray(share), examples=cut.examples, blocks=cut.blocks
-    )
+    return _principal(cut.read, cut.stored, jnp.asarray(cut.cut(share)), examples=len(share))
 
 
 def _principal_on_host(cut: Rows, share: np.ndarray) -> tuple[Array, Array]:
-    shares = share.reshape(cut.blocks, -1)
-    alike = len(np.unique(share[: cut.examples])) == 1
+    alike = len(np.unique(share)) == 1
     factor = share[0] if alike else 1.0
 
     def rooted(i: int) -> np.ndarray:
-        return cut.on_host(i) if alike else cut.on_host(i) * np.sqrt(shares[i])[:, None]
+        part = share[cut.parts[i]]
+        block = cut.on_host(i)[: len(part)]
+        return block if alike else block * np.sqrt(part)[:, None]
 
-    if cut.examples < len(cut.mean):
-        whole = np.concatenate([rooted(i) for i in range(cut.blocks)])[: cut.examples]
+    if len(share) < len(cut.mean):
+        whole = np.concatenate([rooted(i) for i in range(cut.blocks)])
         basis, coordinates = np.linalg.qr(whole.T)
         covariance = coordinates @ coordinates.T
     else:
@@ -226,18 +223,16 @@ def _principal_on_host(cut: Rows, share: np.ndarray) -> tuple[Array, Array]:
     return jnp.asarray(axes), jnp.asarray(np.maximum(variances, 0))
 
 
-@partial(jax.jit, static_argnames=("read", "examples", "blocks"))
-def _principal(
-    read: Read, stored: Stored, share: Array, *, examples: int, blocks: int
-) -> tuple[Array, Array]:
+@partial(jax.jit, static_argnames=("read", "examples"))
+def _principal(read: Read, stored: Stored, share: Array, *, examples: int) -> tuple[Array, Array]:
+    blocks = len(share)
     width = jax.eval_shape(lambda: read(stored, jnp.asarray(0), jnp.float64)).shape[1]
-    shares = share.reshape(blocks, -1, 1)
 
     def rooted(i: Array) -> Array:
-        return read(stored, i, jnp.float64) * jnp.sqrt(shares[i])
+        return read(stored, i, jnp.float64) * jnp.sqrt(share[i])[:, None]
 
     if examples < width:
-        whole = lax.map(rooted, jnp.arange(blocks)).reshape(-1, width)[:examples]
+        whole = lax.map(rooted, jnp.arange(blocks)).reshape(-1, width)
         basis, coordinates = jnp.linalg.qr(whole.T)
         covariance = coordinates @ coordinates.T
     else:

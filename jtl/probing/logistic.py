@@ -13,10 +13,14 @@ from jaxtyping import Bool, Float, Int
 from jtl.errors import UserError
 from jtl.probing import _checks, _rows
 from jtl.probing._lazy import Features
-from jtl.probing._newton import Point, Problem, minimise
+from jtl.probing._newton import Point, minimise
+from jtl.probing._problem import Block, Problem, losses_of
 
 TOLERANCE = 1e-6
 """Gap to the minimum, relative to the objective, at which a fit ends."""
+MOST_ALONE = 16
+"""Problems up to which blocks are of one fold each, so that a fold is left out of the products too;
+of many problems this saves little, and blocks would be small."""
 
 
 class LogisticPath(NamedTuple):
@@ -89,19 +93,18 @@ def logistic_path(
         _checks.check_shares(np.bincount(labels, mask, classes), where)
     order = np.argsort(-strengths, kind="stable")
     with _rows.double_precision():
-        cut = _rows.rows(features, given)
-        axes, variances = _rows.principal(cut, given)
+        alone = _rows.held(features) and len(dealt) == 1 and masks.shape[1] <= MOST_ALONE
+        groups = dealt[0] if alone else None
+        cut = _rows.rows(features, given, groups)
         found, right, losses = jax.tree.map(
             np.asarray,
             _path(
                 cut.read,
                 cut.stored,
-                jnp.asarray(cut.padded(np.eye(classes)[labels])[:, None]),
-                jnp.asarray(cut.padded(masks / masks.sum(0))),
+                _problem(cut, labels, masks, given, groups),
+                jnp.asarray(cut.cut(_without(dealt))),
                 jnp.asarray(strengths[order] / cut.scale**2),
-                (axes.astype(jnp.float32), variances.astype(jnp.float32)),
                 tolerance,
-                blocks=cut.blocks,
             ),
         )
     back = np.argsort(order, kind="stable")
@@ -115,7 +118,7 @@ def logistic_path(
         intercepts,
         found.value[back],
         found.gap[back] / found.value[back],
-        *(_held_out(each[back][:, : len(labels)], dealt) for each in (right, losses)),
+        *(cut.joined(each[back], len(labels)) for each in (right, losses)),
     )
 
 
@@ -125,14 +128,37 @@ def _masks(dealt: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.stack([*(weights * mask for mask in kept), weights], axis=1)
 
 
-def _held_out(values: np.ndarray, dealt: np.ndarray) -> np.ndarray:
-    """Of ``[strengths, examples, problems]``, each example's in the problems without it."""
-    made = np.empty((len(values), *dealt.shape), values.dtype)
-    first = 0
-    for number, each in enumerate(dealt):
-        made[:, number] = np.take_along_axis(values, (first + each)[None, :, None], 2)[..., 0]
-        first += each.max() + 1
-    return made
+def _without(dealt: np.ndarray) -> np.ndarray:
+    """The problem that each example is left out of, ``[examples, dealings]``."""
+    firsts = np.cumsum([0, *(dealt.max(1) + 1)])[: len(dealt)]
+    return (dealt + firsts[:, None]).T
+
+
+def _problem(
+    cut: _rows.Rows,
+    labels: np.ndarray,
+    masks: np.ndarray,
+    weights: np.ndarray,
+    groups: np.ndarray | None,
+) -> Problem:
+    """Of no strength yet. With ``groups``, a block is of one fold, whose problem it is not in."""
+    masks = masks / masks.sum(0)
+    shares = np.stack([np.bincount(labels, mask) for mask in masks.T])
+    axes, variances = _rows.principal(cut, weights)
+    inside, absent = cut.cut(masks), None
+    if groups is not None:
+        absent = np.stack([groups[part][0] for part in cut.parts])
+        others = np.stack([np.delete(np.arange(masks.shape[1]), gone) for gone in absent])
+        inside = np.take_along_axis(inside, others[:, None], 2)
+    return Problem(
+        jnp.asarray(cut.cut(labels)),
+        jnp.asarray(inside),
+        absent if absent is None else jnp.asarray(absent),
+        jnp.asarray(shares),
+        jnp.zeros(()),
+        axes.astype(jnp.float32),
+        variances.astype(jnp.float32),
+    )
 
 
 def _check_reached(strengths: np.ndarray, found: Point, tolerance: float) -> None:
@@ -144,30 +170,35 @@ def _check_reached(strengths: np.ndarray, found: Point, tolerance: float) -> Non
         )
 
 
-@partial(jax.jit, static_argnames=("read", "blocks"))
+@partial(jax.jit, static_argnames="read")
 def _path(
     read: _rows.Read,
     stored: _rows.Stored,
-    targets: Array,
-    weights: Array,
+    problem: Problem,
+    without: Array,
     strengths: Array,
-    principal: tuple[Array, Array],
     tolerance: Array,
-    *,
-    blocks: int,
 ) -> tuple[Point, Array, Array]:
     """All problems at every strength, from the strongest on.
 
+    Args:
+      read: gives a block of the features.
+      stored: what it reads from.
+      problem: of any strength.
+      without: the problem that each example is left out of, ``[blocks, rows, dealings]``.
+      strengths: falling.
+      tolerance: of the gap, relative.
+
     Returns:
-      Without logits, and the gradient's place is empty too; whether each example is right, and its
-      loss, in every problem.
+      Coefficients, intercepts, values and gaps, the rest empty; whether each example is right, and
+      its loss, in the problems that it is left out of, ``[strengths, dealings, blocks, rows]``.
     """
     if not isinstance(stored, tuple):  # in memory: cast once, not at every step
         stored = {"float64": stored, "float32": stored.astype(jnp.float32)}
-    product = _rows.Product(partial(read, stored), blocks)
-    logs = jnp.log((weights[..., None] * targets).sum(0))
+    block = partial(read, stored)
+    logs = jnp.log(problem.shares)
     zero = (
-        jnp.zeros((len(principal[0]), *logs.shape), logs.dtype),
+        jnp.zeros((len(problem.axes), *logs.shape), logs.dtype),
         logs - logs.mean(1, keepdims=True),
     )
 
@@ -175,16 +206,41 @@ def _path(
         last, before = carry
         strength, ahead = strength_and_ahead
         start = jax.tree.map(lambda a, b: a + ahead * (a - b), last, before)
-        problem = Problem(targets, weights, strength, *principal)
-        point = minimise(problem, product, start, tolerance)
-        log_chances = (jax.nn.log_softmax(point.logits) * targets).sum(2)
-        right = point.logits.argmax(2) == targets.argmax(2)
+        point = minimise(problem._replace(strength=strength), block, start, tolerance)
         reached = point.coefficients, point.intercepts
-        empty = point._replace(logits=jnp.zeros(()), gradient=jnp.zeros(()))
-        return (reached, last), (empty, right, -log_chances)
+        right, losses = (
+            jnp.moveaxis(each, 2, 0) for each in _judge(problem, block, *reached, without)
+        )
+        empty = jnp.zeros(())
+        kept = point._replace(tilt=empty, chances=empty, gradient=empty, surplus=empty)
+        return (reached, last), (kept, right, losses)
 
     logs = jnp.log(strengths)
     step = jnp.diff(logs)
     ratio = jnp.where(step[:-1] < 0, step[1:] / step[:-1], 0)
     ahead = jnp.concatenate([jnp.zeros(min(2, len(logs))), ratio])
     return lax.scan(fit, (zero, zero), (strengths, ahead))[1]
+
+
+def _judge(
+    problem: Problem,
+    block: Block,
+    coefficients: Array,
+    intercepts: Array,
+    without: Array,
+) -> tuple[Array, Array]:
+    """Whether each example is right, and its loss, in the problems that it is left out of."""
+    if not without.shape[2]:
+        return jnp.zeros(without.shape, bool), jnp.zeros(without.shape)
+
+    def judge(number: Array) -> tuple[Array, Array]:
+        rows, labels = block(number, coefficients.dtype), problem.labels[number]
+        if problem.absent is None:
+            logits = jnp.tensordot(rows, coefficients, 1) + intercepts
+            logits = jnp.take_along_axis(logits, without[number][..., None], 1)
+        else:
+            gone = problem.absent[number]
+            logits = (rows @ coefficients[:, gone] + intercepts[gone])[:, None]
+        return logits.argmax(2) == labels[:, None], losses_of(logits, labels)[0]
+
+    return lax.map(judge, jnp.arange(len(without)))

@@ -44,7 +44,7 @@ def neighbours(
     square. Of examples equally near, the first ones vote.
 
     Args:
-      features: in memory.
+      features: in memory, or mapped, and then read whole.
       labels: integers from 0.
       counts: every ``k``.
       metric: ``euclidean``, or ``cosine``, which is that of features of length one.
@@ -59,7 +59,7 @@ def neighbours(
     >>> found.right.mean(1)
     array([1., 0.])
     """
-    features, labels, _, classes = _checks.check_examples(features, labels, None)
+    features, labels, _, classes = _checks.check_examples(np.asarray(features), labels, None)
     counts = np.asarray(counts)
     most = len(labels) - 1
     inside = counts.ndim == 1 and len(counts) and counts.dtype.kind in "iu"
@@ -103,7 +103,7 @@ def votes(
     ...       metric="euclidean").tolist()
     [[0.5, 0.5]]
     """
-    features, labels, _, classes = _checks.check_examples(features, labels, None)
+    features, labels, _, classes = _checks.check_examples(np.asarray(features), labels, None)
     new = np.asarray(new)
     if new.ndim != 2 or new.shape[1] != features.shape[1]:
         raise UserError(

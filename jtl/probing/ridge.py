@@ -58,7 +58,7 @@ def ridge_path(
     `PRECISE`. What it does to ``errors`` is far less, as it differs in sign from one to the other.
 
     Args:
-      features: in memory, or not, and then read in blocks, five times.
+      features: in memory, or not, and then read in blocks, four times.
       labels: integers from 0.
       strengths: positive.
 
@@ -84,16 +84,15 @@ def ridge_path(
                 cut.stored,
                 axes,
                 variances,
-                jnp.asarray(cut.padded(labels)),
+                jnp.asarray(cut.cut(labels)),
                 jnp.asarray(mean),
                 jnp.asarray(scaled),
-                examples=cut.examples,
-                blocks=cut.blocks,
+                examples=len(labels),
                 precision=precision,
             )
             return tuple(np.asarray(each) for each in made)
 
-        rounding = _rounding(cut, np.asarray(variances), scaled.min())
+        rounding = _rounding(len(labels), np.asarray(variances), scaled.min())
         found = path(np.float32) if rounding <= PRECISE else ()
         if not found or rounding > PRECISE * found[-1]:
             found = path(np.float64)
@@ -103,19 +102,19 @@ def ridge_path(
     return RidgePath(strengths, coefficients, intercepts, errors, right[:, : len(labels)])
 
 
-def _rounding(cut: _rows.Rows, variances: np.ndarray, weakest: float) -> float:
+def _rounding(examples: int, variances: np.ndarray, weakest: float) -> float:
     """How far single precision may be off, in parts of a residual; infinite where it saves nothing.
 
     Of as many features as examples, a weak strength leaves nothing of ``1 - h``.
     """
-    examples, width = cut.examples, len(cut.mean)
+    width = len(variances)
     if examples <= width or examples * width**2 < SMALL:
         return np.inf
     condition = (variances.max() + weakest) / (variances.min() + weakest)
     return float(np.finfo(np.float32).eps / 2 * np.sqrt(condition))
 
 
-@partial(jax.jit, static_argnames=("read", "examples", "blocks", "precision"))
+@partial(jax.jit, static_argnames=("read", "examples", "precision"))
 def _path(
     read: _rows.Read,
     stored: _rows.Stored,
@@ -126,44 +125,42 @@ def _path(
     strengths: Array,
     *,
     examples: int,
-    blocks: int,
     precision: Any,
 ) -> tuple[Array, Array, Array, Array]:
     """Beside what is asked for, the least ``1 - h``."""
-    product = _rows.Product(partial(read, stored), blocks)
+    block = partial(read, stored)
     shrunk = 1 / (variances + strengths[:, None])  # [strengths, directions]
-    answers = labels.reshape(blocks, -1)
 
     def centred(number: Array) -> Array:
-        return jax.nn.one_hot(answers[number], len(mean), dtype=mean.dtype) - mean
+        return jax.nn.one_hot(labels[number], len(mean), dtype=mean.dtype) - mean
 
     along = lax.fori_loop(
         0,
-        blocks,
-        lambda i, total: total + product.block(i, mean.dtype).T @ centred(i),
-        jnp.zeros((len(axes), len(mean))),
+        len(labels),
+        lambda i, total: total.at[labels[i]].add(block(i, mean.dtype)),
+        jnp.zeros((len(mean), len(axes))),
     )
-    along = axes.T @ along / examples
+    along = (along @ axes).T / examples
     coefficients = jnp.einsum("fd,sd,dc->fsc", axes, shrunk, along)
     flat = coefficients.astype(precision)
     turned, weighted = axes.astype(precision), shrunk.T.astype(precision)
-    most = max(1, RESIDUALS // (answers.shape[1] * len(mean)))  # strengths at once
+    most = max(1, RESIDUALS // (labels.shape[1] * len(mean)))  # strengths at once
     groups = [slice(i, i + most) for i in range(0, len(strengths), most)]
 
     def left_out(number: Array) -> tuple[Array, Array, Array]:
-        block, targets = product.block(number, precision), centred(number).astype(precision)
-        inside = number * len(block) + jnp.arange(len(block)) < examples
-        rest = 1 - ((block @ turned) ** 2 @ weighted + 1) / examples
+        rows, targets = block(number, precision), centred(number).astype(precision)
+        inside = number * len(rows) + jnp.arange(len(rows)) < examples
+        rest = 1 - ((rows @ turned) ** 2 @ weighted + 1) / examples
         squares, right = [], []
         for group in groups:
             line = flat[:, group].reshape(len(axes), -1)
-            residuals = targets[:, None] - (block @ line).reshape(len(block), -1, len(mean))
+            residuals = targets[:, None] - (rows @ line).reshape(len(rows), -1, len(mean))
             residuals = residuals / rest[:, group, None]
             guesses = (targets[:, None] - residuals + mean.astype(precision)).argmax(2)
-            right.append(guesses == answers[number][:, None])
+            right.append(guesses == labels[number][:, None])
             squares.append(((residuals**2).sum(2) * inside[:, None]).sum(0, dtype=mean.dtype))
         return jnp.concatenate(squares), jnp.concatenate(right, 1), rest.min()
 
-    squares, right, rest = lax.map(left_out, jnp.arange(blocks))
+    squares, right, rest = lax.map(left_out, jnp.arange(len(labels)))
     right = right.reshape(-1, len(strengths)).T
     return coefficients.transpose(1, 0, 2), squares.sum(0) / examples, right, rest.min()

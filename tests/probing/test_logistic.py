@@ -4,12 +4,14 @@ from typing import Any
 
 import hypothesis
 import hypothesis.strategies as st
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
 from jtl.errors import UserError
 from jtl.probing import deal, logistic_path
+from jtl.probing._problem import losses_of
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -115,6 +117,45 @@ def test_held_out_examples_are_judged_by_the_fit_without_their_fold() -> None:
             np.testing.assert_allclose(path.losses[1, dealing, example], loss, rtol=1e-9)
             right = path.right[1, dealing, example]
             assert right == (logits.argmax() == labels[example])
+
+
+def test_folds_of_any_size_that_are_left_out_of_products_are_fitted_as_by_weights_of_zero(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inputs, labels = draw()
+    folds = np.repeat([2, 0, 1], [9, 30, 21])
+    monkeypatch.setattr("jtl.probing._rows.ROWS", 12)  # blocks of 10, 7 and 9 examples
+    alone = logistic_path(inputs, labels, STRENGTHS, folds, tolerance=1e-9)
+    monkeypatch.setattr("jtl.probing.logistic.MOST_ALONE", 0)
+    weighted = logistic_path(inputs, labels, STRENGTHS, folds, tolerance=1e-9)
+    np.testing.assert_allclose(alone.objective, weighted.objective, rtol=2e-9)
+    np.testing.assert_allclose(alone.losses, weighted.losses, atol=1e-3)
+    np.testing.assert_array_equal(alone.right, weighted.right)
+
+
+def test_examples_without_weight_are_judged_by_the_fit_without_their_fold() -> None:
+    inputs, labels = draw()
+    folds = deal(labels, 3)
+    path = logistic_path(inputs, labels, [0.1], folds, weights=np.where(folds == 1, 0, 1))
+    for example in (0, 17, 59):
+        fit = path.coefficients[0, folds[example]], path.intercepts[0, folds[example]]
+        logits = inputs[example] @ fit[0] + fit[1]
+        loss = np.logaddexp.reduce(logits) - logits[labels[example]]
+        np.testing.assert_allclose(path.losses[0, 0, example], loss, rtol=1e-9)
+
+
+def test_losses_and_slopes_are_precise_next_to_zero() -> None:
+    logits = np.array([[[0.0, 25.0, 3.0]], [[40.0, -30.0, 0.5]], [[1.0, 0.0, 2.0]]], np.float32)
+    labels = np.array([1, 1, 0])
+    losses, residual = losses_of(jnp.asarray(logits), jnp.asarray(labels))
+    shifted = logits.astype(np.float64) - logits.max(2, keepdims=True)
+    chances = np.exp(shifted) / np.exp(shifted).sum(2, keepdims=True)
+    others = np.eye(3)[labels][:, None] < 1
+    missing = (chances * others).sum(2)
+    expected = -np.log1p(-np.where(missing < 1, missing, 0))
+    expected[1] = -shifted[1, :, 1]  # of a chance next to zero
+    np.testing.assert_allclose(losses, expected, rtol=1e-6)
+    np.testing.assert_allclose(residual, np.where(others, chances, -missing[..., None]), rtol=1e-6)
 
 
 def test_strengths_may_come_in_any_order_and_alone() -> None:

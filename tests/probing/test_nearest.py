@@ -1,5 +1,6 @@
 """Nearest neighbours: against scikit-learn's, each example left out in turn."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,3 +74,14 @@ def test_what_has_no_neighbours_is_one_line(
 ) -> None:
     with pytest.raises(UserError, match=message):
         neighbours(features, np.array([0, 1, 0, 1]), counts, metric=metric)
+
+
+def test_mapped_features_are_checked_as_those_in_memory_are(tmp_path: Path) -> None:
+    mapped = np.memmap(tmp_path / "features", np.float32, "w+", shape=(4, 2))
+    mapped[2, 1] = np.nan
+    for ask in (
+        lambda: neighbours(mapped, np.arange(4) % 2, [1], metric="euclidean"),
+        lambda: votes(mapped, np.arange(4) % 2, 1, np.ones((1, 2)), metric="euclidean"),
+    ):
+        with pytest.raises(UserError, match="first: example 2"):
+            ask()

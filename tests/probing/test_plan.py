@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jtl.probing import LazyRows, plan_ridge, ridge_path
+from jtl.probing import LazyRows, plan_ridge, ridge_path, total_variance
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -44,6 +44,17 @@ def test_a_stream_is_read_as_planned_and_fitted_as_an_array_is(
     assert (plan.blocks, drawn.read) == (5, plan.bytes_read)
     np.testing.assert_allclose(found.errors, expected.errors, rtol=1e-9)
     np.testing.assert_array_equal(found.right, expected.right)
+
+
+def test_features_far_from_zero_keep_their_mean_and_variance_in_one_reading(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("jtl.probing._rows.NUMBERS", 20 * WIDTH)
+    whole = np.stack([Drawn.row(number) for number in range(EXAMPLES)]).astype(np.float64)
+    whole[:18] += 5  # the first block is not like the rest
+    expected = whole.var(0).sum()
+    np.testing.assert_allclose(total_variance(LazyRows(list(whole))), expected, rtol=1e-12)
+    np.testing.assert_allclose(total_variance(LazyRows(list(whole + 1e6))), expected, rtol=1e-8)
 
 
 def test_memory_does_not_grow_with_the_features_and_time_does() -> None:
