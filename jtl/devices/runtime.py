@@ -17,7 +17,7 @@ import numpy as np
 from jtl.devices import cluster
 from jtl.errors import UserError
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 """Of glibc's malloc.h."""
 _DEVICES, _FORCED = "jax_num_cpu_devices", "xla_force_host_platform_device_count"
 """How many devices a CPU is, by jax's setting and by the older one among XLA's flags."""
@@ -251,16 +251,17 @@ def keep_compiled_programs() -> None:
 def keep_freed_memory() -> None:
     """Lets glibc keep freed memory for the next step instead of returning it to the system.
 
-    On a CPU a step's scratch space is allocated anew at every step. glibc maps it from the system
-    each time, page by page, where it is above 32 MB, and where a thread has asked for it that has
-    an arena of its own, whose empty heaps go back whatever the threshold. So large blocks are not
-    mapped, nothing is trimmed, and all threads share one arena: ResNet-18 then trains 1.3 times as
-    fast (``benchmarks/allocator.py``).
+    On a CPU a step's scratch space is allocated anew at every step, by the thread that runs it.
+    glibc maps it from the system each time, page by page, where it is above 32 MB; and whatever it
+    is told, where it is above 64 MB and the thread is not the main one, whose heap alone can grow.
+    So large blocks are not mapped, nothing is trimmed, and steps run in the thread that asks for
+    them: ViT-S/16 then trains 1.4 times as fast (``benchmarks/allocator.py``). One heap for all
+    threads would do too, but their small blocks settle in the gaps and a step's does not fit again.
     """
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     if sys.platform != "linux":
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
     if mallopt is not None:
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, -1)
-        mallopt(_M_ARENA_MAX, 1)
